@@ -1,0 +1,95 @@
+"""The errors a user can cause or meet, as one tree.
+
+    GemnetError                 exit 1: something failed while running
+    ├── UsageError              exit 2: what was asked for cannot be done as asked
+    │   ├── UnknownNameError    a name that is in no list; names the nearest
+    │   ├── CellError           a cell that is no directed acyclic graph, or too large
+    │   ├── ConfigError         a setting of the wrong type, range or name
+    │   └── DataError           a data set that is missing or unusable
+    ├── StudyError              a study directory or journal that cannot be used
+    │   ├── JournalError        a damaged journal
+    │   └── ReplayError         a resumed strategy asks for something else than before
+    ├── TrainingError           a training whose loss is no number any more
+    ├── EvaluationError         too many candidates failed to train
+    └── ExportError             an exported file that does not match its model
+
+A message says what was got, what is allowed, and what helps. Command lines print it as one
+line and exit with `exit_code`; no traceback is shown for any of these.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GemnetError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(GemnetError):
+    """What was asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is in no list.
+
+    Args:
+        kind: what the name names, such as `"op"` or `"preset"`.
+        name: the name that was got.
+        known: the names that exist.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        super().__init__(f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}")
+        self.kind, self.name, self.known = kind, name, names
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.kind, self.name, self.known)
+
+
+class CellError(UsageError):
+    """A cell that is no directed acyclic graph of the allowed size, or misses a node."""
+
+
+class ConfigError(UsageError):
+    """A setting of the wrong type, range or name."""
+
+
+class DataError(UsageError):
+    """A data set that is missing, malformed or cannot be downloaded."""
+
+
+class StudyError(GemnetError):
+    """A study directory that cannot be used as asked."""
+
+    exit_code = 2
+
+
+class JournalError(StudyError):
+    """A journal whose rows do not match their checksums."""
+
+    exit_code = 1
+
+
+class ReplayError(StudyError):
+    """A resumed strategy asked for something else than when the study was started."""
+
+    exit_code = 1
+
+
+class TrainingError(GemnetError):
+    """A training whose loss became infinite or not a number."""
+
+
+class EvaluationError(GemnetError):
+    """So many candidates failed that the search stopped."""
+
+
+class ExportError(GemnetError):
+    """An exported file that does not match the model it came from."""
