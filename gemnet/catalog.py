@@ -1,0 +1,93 @@
+"""Cells and networks by the ways a user names them: a zoo name, a file, a JSON object."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import zoo
+from .cell import Cell
+from .config import NetConfig
+from .errors import UnknownNameError
+from .scale import solve
+
+Reference = str | Path | Mapping[str, Any] | Cell
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A registered network: a zoo cell scaled to a number of MACs in a macro."""
+
+    cell: str
+    macro: str
+    macs: int
+
+    def net(self) -> NetConfig:
+        """The solved network."""
+        return solve(find_cell(self.cell), self.macro, self.macs)
+
+
+FAMILY: dict[str, Variant] = {
+    "gemnet_a": Variant("gemnet_a", "imagenet", 240_000_000),
+    "gemnet_b": Variant("gemnet_b", "imagenet", 455_000_000),
+    "gemnet_a_cifar": Variant("gemnet_a", "small", 40_000_000),
+    "gemnet_b_cifar": Variant("gemnet_b", "small", 300_000_000),
+}
+
+DEFAULT_MACS = {"imagenet": 240_000_000, "small": 40_000_000, "proxy": 12_000_000}
+
+
+def find_cell(reference: Reference) -> Cell:
+    """The cell of a zoo name, a path of a JSON file, or a JSON object.
+
+    Raises:
+        UnknownNameError: neither a zoo name nor a path; names the nearest.
+        CellError: the file or object holds no cell.
+    """
+    if isinstance(reference, Cell):
+        return reference
+    if isinstance(reference, Mapping):
+        return Cell.from_dict(reference)
+    if not _is_known(reference):
+        raise UnknownNameError("cell", str(reference), zoo.names("cells"))
+    return Cell.load(zoo.find("cells", str(reference)) or Path(reference))
+
+
+def cell_notes(reference: Reference) -> dict[str, Any]:
+    """What a cell's file says beyond the graph: `provenance`, `provisional`; empty for an object without."""
+    if isinstance(reference, Cell):
+        return {}
+    if isinstance(reference, Mapping):
+        data = dict(reference)
+    else:
+        find_cell(reference)
+        data = json.loads((zoo.find("cells", str(reference)) or Path(reference)).read_text(encoding="utf-8"))
+    return {name: data[name] for name in ("provenance", "provisional") if name in data}
+
+
+def resolve(reference: Reference, macro: str | None = None, macs: int | None = None) -> tuple[Cell, NetConfig, str]:
+    """The cell, the network and the macro that a registered name, zoo cell or cell file stands for.
+
+    Args:
+        reference: a name of `FAMILY`, or whatever `find_cell` takes.
+        macro, macs: form and size; those of the registered name, else of `gemnet_a`, when None.
+
+    Raises:
+        UnknownNameError: no such name.
+        CellError: no cell, or one that cannot be scaled so.
+    """
+    variant = FAMILY.get(reference) if isinstance(reference, str) else None
+    if variant is None and isinstance(reference, str) and not _is_known(reference):
+        raise UnknownNameError("model or cell", reference, {*FAMILY, *zoo.names("cells")})
+    cell = find_cell(variant.cell if variant else reference)
+    form = macro or (variant.macro if variant else "imagenet")
+    default = variant.macs if variant and variant.macro == form else DEFAULT_MACS.get(form, 0)
+    return cell, solve(cell, form, macs or default), form
+
+
+def _is_known(reference: str | Path) -> bool:
+    """Whether a reference is a zoo name or is meant as a path."""
+    path = Path(reference)
+    named = zoo.find("cells", str(reference)) is not None
+    return named or isinstance(reference, Path) or path.exists() or path.suffix == ".json" or path.name != reference
