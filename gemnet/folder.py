@@ -1,0 +1,157 @@
+"""A data set read from folders of image files."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import DataError
+from .sources import MAX_BYTES, Array, Parts, too_large
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+GREY = frozenset({"1", "L"})
+DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that 8 bits cut off
+UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError, Image.DecompressionBombError)
+
+Shape = tuple[int, int, int]
+Files = dict[str, list[tuple[Path, int]]]  # split -> image files with their labels
+
+
+def read_folder(place: str, progress: bool) -> tuple[Parts, tuple[str, ...]]:
+    """The splits and class names of a folder; classes are numbered in the order of their folders' names.
+
+    Args:
+        place: `DIR`, whose images must all have one size, or `DIR@SIZE`, which resizes each image to SIZE
+            pixels on its shorter side and crops the middle square.
+        progress: show a progress bar on a terminal.
+
+    Images are read in grey if all of them are grey and in RGB otherwise, upright as their EXIF says;
+    transparency is dropped. Files that are no images by their suffix are passed over.
+
+    Raises:
+        DataError: a folder is missing, empty or unknown, an image cannot be read or is of another size, or
+            the set is too large to be held in memory.
+    """
+    folder, size = _place(place)
+    where = f"folder:{place}"
+    if not os.path.isdir(folder):
+        raise DataError(f"{where}: there is no such folder; check the path")
+    try:
+        files, classes = _list(where, folder)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be listed ({error}); check its permissions") from error
+    shape = _survey(where, folder, [path for pairs in files.values() for path, _ in pairs], size)
+    parts: Parts = {}
+    for part, pairs in files.items():
+        images = np.empty((len(pairs), *shape), dtype=np.uint8)
+        for k, (path, _) in enumerate(_track(pairs, f"reading {part}", progress)):
+            images[k] = _read(where, path, shape, size)
+        parts[part] = images, np.array([label for _, label in pairs], dtype=np.int64)
+    return parts, classes
+
+
+def _place(place: str) -> tuple[Path, int | None]:
+    sized = re.fullmatch(r"(.+)@(\d{1,5})", place)
+    if sized is None or os.path.isdir(os.path.expanduser(place)):
+        return Path(os.path.expanduser(place)), None
+    size = int(sized[2])
+    if size < 1:
+        raise DataError(f"folder:{place}: the size is {size}, but must be at least 1 pixel")
+    return Path(os.path.expanduser(sized[1])), size
+
+
+def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
+    """The image files of each split, and the classes, which are those of the training split."""
+    folders = {"train": folder}
+    if (folder / "train").is_dir() and _subfolders(folder / "train"):
+        folders = {sub.name: sub for sub in _subfolders(folder)}
+        unknown = sorted(set(folders) - {"train", "val", "test"})
+        if unknown:
+            raise DataError(f"{where}: beside train there is {unknown[0]}, allowed are val and test; rename or move it")
+    classes = tuple(sub.name for sub in _subfolders(folders["train"]))
+    if len(classes) < 2:
+        got = f"{len(classes)} class folder{'s' * (len(classes) != 1)} in {folders['train']}"
+        raise DataError(f"{where}: {got}, at least 2 are needed; give each class a folder of its own")
+    files: Files = {}
+    for part in sorted(folders, key=["train", "val", "test"].index):
+        for sub in _subfolders(folders[part]):
+            if sub.name not in classes:
+                raise DataError(f"{where}: {sub} is a class that train has not; add it there or remove it")
+            found = [path for path in sorted(sub.rglob("*")) if path.suffix.lower() in SUFFIXES and _visible(path, sub)]
+            if part == "train" and not found:
+                raise DataError(f"{where}: the class folder {sub} has no images; add some or remove it")
+            files.setdefault(part, []).extend((path, classes.index(sub.name)) for path in found)
+        if not files.get(part):
+            raise DataError(f"{where}: {folders[part]} has no images in class folders; add some or remove it")
+    return files, classes
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith((".", "__")))
+
+
+def _visible(path: Path, folder: Path) -> bool:
+    return path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+
+
+def _survey(where: str, folder: Path, paths: list[Path], size: int | None) -> Shape:
+    """The shape [H, W, C] of all images, from their headers alone."""
+    grey, first, height, width = True, paths[0], size or 0, size or 0
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                mode, (w, h) = image.mode, image.size
+                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap the sides
+        except UNDECODABLE as error:
+            raise DataError(_undecodable(where, path, error)) from error
+        if mode in DEEP:
+            raise DataError(f"{where}: {path} has more than 8 bits per channel ({mode}); convert it to 8 bits")
+        grey = grey and mode in GREY
+        if turned:
+            w, h = h, w
+        if size is None and path is first:
+            height, width = h, w
+        if size is None and (h, w) != (height, width):
+            raise DataError(
+                f"{where}: images differ in size ({first} is {width}x{height}, {path} is {w}x{h}); "
+                f"give one to resize them to, such as folder:{folder}@{min(height, width, 64)}"
+            )
+    shape = height, width, 1 if grey else 3
+    if len(paths) * height * width * shape[2] > MAX_BYTES:
+        hint = f", such as folder:{folder}@64" if height > 64 else ""
+        raise DataError(f"{where}: {too_large(len(paths) * height * width * shape[2])}{hint}")
+    return shape
+
+
+def _read(where: str, path: Path, shape: Shape, size: int | None) -> Array:
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode in ("P", "PA"):
+                image = image.convert("RGBA")  # a palette with transparency converts to RGB with a warning
+            image = image.convert("L" if shape[2] == 1 else "RGB")
+        if size is not None and image.size != (size, size):
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        array = np.asarray(image)
+        if array.shape[:2] != shape[:2]:
+            raise ValueError(f"{array.shape} is not what the header says")
+        return array if array.ndim == 3 else array[..., None]
+    except UNDECODABLE as error:
+        raise DataError(_undecodable(where, path, error)) from error
+
+
+def _undecodable(where: str, path: Path, error: BaseException) -> str:
+    return f"{where}: {path} cannot be decoded ({type(error).__name__}); replace or remove it"
+
+
+def _track(pairs: list[tuple[Path, int]], title: str, progress: bool) -> Iterable[tuple[Path, int]]:
+    """The pairs, with a bar on the standard error while a terminal is there to see it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    disable = not (progress and console.is_terminal)
+    return track(pairs, title, console=console, transient=True, disable=disable)
