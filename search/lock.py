@@ -1,0 +1,79 @@
+"""One writer per study: a lock that ends with the process that holds it, however that ends."""
+
+import fcntl
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gemnet.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock: process, machine and start in UTC."""
+
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release` or the end of the process.
+
+    Raises:
+        StudyError: another process holds it (the message names it), or the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StudyError(f"cannot lock {path}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            who = _read(path) or "another process"
+            raise StudyError(f"{path.parent} is in use by {who}; wait until it ends or stop it") from None
+        holder = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+        os.ftruncate(self._handle, 0)
+        os.write(self._handle, json.dumps(asdict(holder)).encode())
+
+    def release(self) -> None:
+        """Lets the next process in."""
+        if self._handle >= 0:
+            os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = -1
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds a lock now, without touching it; None when nobody does (as far as this machine knows)."""
+    who = _read(path)
+    if who is None or (who.host == socket.gethostname() and not Path(f"/proc/{who.pid}").exists() and not _alive(who)):
+        return None
+    return who
+
+
+def _alive(who: Holder) -> bool:
+    try:
+        os.kill(who.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(data["pid"]), str(data["host"]), str(data["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,75 @@
+"""The other side of a worker process: measures what the driver sends until the driver is gone."""
+
+import contextlib
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import sys
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from .evaluators import Evaluator
+from .trial import DONE, FAILED, INFRA, Arch
+
+READY, BROKEN = "ready", "broken"
+Reply = tuple[str, Any]  # (status, metrics or error text)
+
+
+def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
+    """Answers requests (a pickled architecture and seed) with `measure`'s reply, one at a time."""
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the driver's results
+    try:
+        evaluator: Evaluator = pickle.loads(evaluator_bytes)
+    except Exception as error:  # noqa: BLE001 - reported to the driver, which raises
+        pipe.send((BROKEN, describe(error)))
+        return
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        pipe.send((READY, None))
+        while True:
+            request = pipe.recv()
+            pipe.send(_answer(evaluator, request))
+
+
+def measure(evaluator: Evaluator, arch: Arch, seed: int) -> Reply:
+    """The metrics of an architecture, or why there are none: by its own fault or for want of memory."""
+    try:
+        metrics = {name: float(value) for name, value in evaluator.evaluate(arch, seed).items()}
+    except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
+        return (INFRA if _out_of_memory(error) else FAILED), describe(error)
+    wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+    if wrong is not None:
+        return FAILED, f"{wrong} is {metrics[wrong]}"
+    return DONE, metrics
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what was raised."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
+
+
+def _answer(evaluator: Evaluator, request: bytes) -> Reply:
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        arch, seed = pickle.loads(request)
+    except Exception as error:  # noqa: BLE001 - a candidate that cannot be read is a result
+        return FAILED, describe(error)
+    return measure(evaluator, arch, seed)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        multiprocessing.connection.wait([driver.sentinel])
+        os._exit(1)
