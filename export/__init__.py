@@ -1,0 +1,1 @@
+"""How a model leaves: ONNX files whose outputs were compared with the model they came from."""
