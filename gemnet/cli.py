@@ -91,7 +91,8 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
     click.echo(f"{model}: {form.img_size} px, {form.num_classes} classes")
     click.echo(f"  MACs {price.macs / 1e6:.1f} M, parameters {price.params / 1e6:.2f} M, "
                f"activations {price.acts / 1e6:.2f} M, peak {price.peak_acts / 1e6:.2f} M")  # fmt: skip
-    click.echo(f"  cell {cell.key[:12]}, {len(cell.ops)} nodes" + (" (provisional)" if notes.get("provisional") else ""))
+    provisional = " (provisional)" if notes.get("provisional") else ""
+    click.echo(f"  cell {cell.key[:12]}, {len(cell.ops)} nodes{provisional}")
     for j, (op, preds) in enumerate(zip(cell.ops, cell.predecessors)):
         reads = f" <- {', '.join(map(str, preds))}" if preds else ""
         click.echo(f"    {j:2d} {op}{reads}{'  (leaf)' if j in cell.leaves else ''}")

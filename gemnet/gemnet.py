@@ -32,7 +32,7 @@ def _build(cell: Reference | list[Mapping[str, Any]], net: Mapping[str, Any] | N
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> "GemNet":
     stages = len(kwargs["net"]["stages"])
     feature_cfg = {"flatten_sequential": True, "out_indices": tuple(range(stages + 1))}
-    model: "GemNet" = build_model_with_cfg(_build, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
+    model: GemNet = build_model_with_cfg(_build, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
     return model
 
 

@@ -71,7 +71,7 @@ def new_record(settings: Mapping[str, Any], seed: int) -> Record:
     """The record of a study that starts here and now."""
     limits = from_dict(Limits, settings.get("study", {}), "study")
     threads = {"driver": limits.threads or default_threads(), "worker": 1}
-    return Record(json.loads(json.dumps(dict(settings))), seed, _versions(), _cpu(), threads)
+    return Record(json.loads(json.dumps(dict(settings))), seed, _versions(), processor(), threads)
 
 
 def record_text(record: Record) -> str:
@@ -117,7 +117,7 @@ def differences(was: Any, now: Any, where: str = "") -> list[str]:
 
 def surroundings_changed(record: Record) -> list[str]:
     """What differs between the machine a study was started on and this one; see `differences`."""
-    changed = differences({"cpu": record.cpu}, {"cpu": _cpu()})
+    changed = differences({"cpu": record.cpu}, {"cpu": processor()})
     return changed + differences(record.versions, _versions())
 
 
@@ -136,7 +136,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _cpu() -> dict[str, str]:
+def processor() -> dict[str, str]:
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

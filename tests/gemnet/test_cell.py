@@ -185,10 +185,10 @@ def test_an_output_node_with_a_successor_is_refused():
 def test_a_file_that_is_no_json_is_named(tmp_path, content):
     file = tmp_path / "cell.json"
     file.write_bytes(content)
-    with pytest.raises(CellError, match="cell.json is no JSON file"):
+    with pytest.raises(CellError, match=r"cell\.json is no JSON file"):
         Cell.load(file)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CellError, match=r"cannot read cell file .*nothing.json"):
+    with pytest.raises(CellError, match=r"cannot read cell file .*nothing\.json"):
         Cell.load(tmp_path / "nothing.json")

@@ -99,6 +99,6 @@ def test_cells_that_fit_no_network_are_refused(chain):
         cost(Cell(("input", "conv1x1"), ((0, 1),), output=True), net)
     with pytest.raises(ConfigError, match="leaves' width 8, got 16"):
         cost(chain, NetConfig(8, (Stage(1, 8, 16),), 8, project=False))
+    deep = Cell(("input",) + ("conv1x1",) * 60, tuple((j - 1, j) for j in range(1, 61)))
     with pytest.raises(CellError, match="at most 2048"):
-        deep = Cell(("input",) + ("conv1x1",) * 60, tuple((j - 1, j) for j in range(1, 61)))
         cost(deep, NetConfig(8, (Stage(40, 8, 16),), 8))

@@ -1,0 +1,53 @@
+"""How a benchmark's figures are kept: one JSON file that says what made them."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gemnet
+from gemnet import zoo
+from gemnet.search.record import processor
+
+SCHEMA = "gemnet.result/1"
+LIBRARIES = ("torch", "timm", "onnxruntime", "numpy")
+
+
+def write_result(name: str, seed: int, rows: Sequence[Mapping[str, Any]], out: Path | None, **notes: Any) -> dict[str, Any]:
+    """Writes `zoo/results/NAME.json` (or `out`) and returns what it holds.
+
+    Args:
+        name: of the benchmark.
+        seed: what its randomness came from.
+        rows: its figures.
+        out: another file.
+        notes: anything else that is needed to read the figures.
+    """
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
+    result = {
+        "schema": SCHEMA, "name": name, "command": command, "seed": seed,
+        "versions": {"gemnet": gemnet.__version__, "python": platform.python_version(),
+                     **{library: version(library) for library in LIBRARIES}},
+        "hardware": {**processor(), "cpus": os.cpu_count()},
+        **notes, "rows": list(rows),
+    }  # fmt: skip
+    path = out or zoo.path("results", f"{name}.json")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows under their first row's names."""
+    table = [list(rows[0]), *([f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    widths = [max(len(line[k]) for line in table) for k in range(len(table[0]))]
+    for line in table:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+
+
+def _portable(argument: str) -> str:
+    """An argument without the folders of one machine."""
+    return Path(argument).name if os.path.isabs(argument) else argument

@@ -1,0 +1,133 @@
+import json
+import subprocess
+import sys
+import time
+
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from gemnet.catalog import FAMILY, resolve
+from gemnet.cli import main
+from gemnet.cost import cost
+from gemnet.network import GemNet
+from gemnet.train import seeded
+
+
+def run(*args: str):
+    return CliRunner().invoke(main, list(args))
+
+
+def test_list_names_every_model_with_its_cost():
+    result = run("list", "--json")
+    rows = {row["model"]: row for row in json.loads(result.stdout)["models"]}
+    assert set(rows) == set(FAMILY)
+    cell, net, _ = resolve("gemnet_a")
+    assert rows["gemnet_a"]["macs"] == cost(cell, net).macs
+    assert all(name in run("list").stdout for name in FAMILY)
+
+
+def test_info_shows_cell_stages_and_cost():
+    result = json.loads(run("info", "gemnet_b_cifar", "--json").stdout)
+    cell, net, macro = resolve("gemnet_b_cifar")
+    assert (result["macro"], result["cell"], result["net"]) == (macro, cell.to_dict(), net.to_dict())
+    text = run("info", "gemnet_b_cifar").stdout
+    assert f"MACs {result['macs'] / 1e6:.1f} M" in text
+    assert f"{len(cell.ops) - 1} {cell.ops[-1]} <-" in text
+
+
+def test_a_cell_file_is_scaled_as_asked(tmp_path, chain):
+    file = tmp_path / "cell.json"
+    file.write_text(json.dumps(chain.to_dict()))
+    result = json.loads(run("info", str(file), "--macro", "small", "--macs", "20", "--json").stdout)
+    assert 18e6 < result["macs"] <= 20e6
+
+
+def test_export_writes_a_checked_file_with_the_weights_given(tmp_path, chain):
+    file = tmp_path / "cell.json"
+    file.write_text(json.dumps(chain.to_dict()))
+    cell, net, _ = resolve(file, "small", 5_000_000)
+    with seeded(3):
+        model = GemNet(cell, net, num_classes=4).eval()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    out = tmp_path / "out"
+    result = run("export", str(file), "--out", str(out), "--macro", "small", "--macs", "5", "--num-classes", "4",
+                 "--weights", str(tmp_path / "w.safetensors"), "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in out.iterdir()) == ["model.onnx", "report.json"]
+    images = torch.randn(3, 3, 32, 32)
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), model(images), rtol=1e-4, atol=1e-4
+        )
+    report = json.loads((out / "report.json").read_text())
+    assert report["macs"] == cost(cell, net, 32, 3, 4).macs
+    assert report["onnx"]["opset"] == 20
+    assert report["weights"].startswith("sha256 ")
+
+
+@pytest.fixture
+def bad(tmp_path, chain):
+    """Files of cells that are none, by what is wrong with them."""
+    good = chain.to_dict()
+    cells = {
+        "cycle": {**good, "edges": [[0, 1], [1, 2], [2, 1]]},
+        "op": {**good, "ops": ["input", "sepconv3x3", "sepconv7x7"]},
+        "missing": {**good, "edges": [[0, 1], [1, 9]]},
+        "large": {**good, "ops": ["input"] + ["conv1x1"] * 199, "edges": [[j, j + 1] for j in range(199)]},
+        "unread": {**good, "edges": [[0, 1]]},
+    }
+    for name, cell in cells.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(cell))
+    (tmp_path / "text.json").write_text("no json")
+    (tmp_path / "weights.safetensors").write_bytes(b"\x80\x02pickled")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cycle.json"], "closes the cycle 1 -> 2 -> 1"),
+        (["op.json"], "unknown op 'sepconv7x7' (did you mean 'sepconv"),
+        (["missing.json"], "edge [1, 9] names a missing node"),
+        (["large.json"], "2 to 64 nodes, got 200"),
+        (["unread.json"], "input does not reach"),
+        (["text.json"], "is no JSON file"),
+        (["absent.json"], "cannot read cell file"),
+        (["gemnet_q"], "unknown model or cell 'gemnet_q'"),
+        (["gemnet_a_cifar", "--weights", "weights.safetensors"], "is no safetensors file"),
+        (["gemnet_a_cifar", "--weights", "other.safetensors"], "another model's weights: the model has no 'a'"),
+        (["gemnet_a_cifar", "--weights", "absent"], "cannot read weights"),
+        (["gemnet_a", "--macs", "0.5"], "cannot be made as small as 0.5 M MACs"),
+        (["gemnet_a", "--image-size", "16"], "too small"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(bad, monkeypatch, arguments, words):
+    monkeypatch.chdir(bad)
+    result = run("export", *arguments, "--out", "out")
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (bad / "out").exists()
+
+
+def test_an_opset_that_is_not_written_fails_and_leaves_nothing(tmp_path):
+    result = run("export", "gemnet_a_cifar", "--opset", "17", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "Error: opset 17 was asked for, the written file has 18" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("module", ["gemnet.cli", "gemnet.search.cli"])
+def test_help_is_quick(module):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", module, "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
