@@ -91,7 +91,7 @@ def train_and_export(cell: Cell, data: Dataset, out: Path) -> Path:
     with seeded(0):
         model = GemNet(cell, net, data.num_classes, data.in_chans)
     result = train(model, data, RECIPE, seed=0)
-    click.echo(f"   {RECIPE.epochs} epochs in {result.train_s:.0f} s: validation accuracy {100 * result.val_acc:.1f} %, "
+    click.echo(f"   {RECIPE.epochs} epochs in {result.train_s:.0f} s: val_acc {100 * result.val_acc:.1f} %, "
                f"{price.macs / 1e6:.2f} M MACs, {price.params / 1e3:.1f} k parameters")  # fmt: skip
     (out / "cell.json").write_text(json.dumps(cell.to_dict()) + "\n", encoding="utf-8")
     save_model(model, str(out / "model.safetensors"))

@@ -61,7 +61,8 @@ def main(quick: bool, out: Path | None, as_json: bool, seed: int) -> None:
                 (cell,) = space.sample(1, np.random.default_rng([seed, nodes, cap]))
                 for depths in DEPTHS[:1] if quick else DEPTHS:
                     for merge in ("sum", "concat"):
-                        row = {"nodes": nodes, "max_in_degree": cap, "depths": "/".join(map(str, depths)), "merge": merge}
+                        form = {"depths": "/".join(map(str, depths)), "merge": merge}
+                        row: dict[str, Any] = {"nodes": nodes, "max_in_degree": cap, **form}
                         row |= measure(cell, depths, merge, timed, reference_macs, runs, Path(folder))
                         rows.append(row)
                         click.echo(row, err=True)

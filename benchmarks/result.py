@@ -17,7 +17,9 @@ SCHEMA = "gemnet.result/1"
 LIBRARIES = ("torch", "timm", "onnxruntime", "numpy")
 
 
-def write_result(name: str, seed: int, rows: Sequence[Mapping[str, Any]], out: Path | None, **notes: Any) -> dict[str, Any]:
+def write_result(
+    name: str, seed: int, rows: Sequence[Mapping[str, Any]], out: Path | None, **notes: Any
+) -> dict[str, Any]:
     """Writes `zoo/results/NAME.json` (or `out`) and returns what it holds.
 
     Args:

@@ -38,10 +38,17 @@ def search() -> list[str]:
     """The search that found the cells: zoo/results/search_cifar10_small.json."""
     result = json.loads(zoo.path("results", "search_cifar10_small.json").read_text(encoding="utf-8"))
     s = result["summary"]
+    what = (
+        f"Search on {result['data']}, preset `{result['preset']}`, seed {result['seed']}: {s['samples']} random cells "
+        f"and {s['finalists']} finalists trained on {result['train_images']:,} images, {s['candidates']:,} candidates "
+        f"ranked, {s['hours']:.1f} h on {result['hardware']['cpus']} processors ({result['hardware']['model']})."
+    )
+    tau = (
+        f"Kendall tau of predicted against measured scores: {s['tau_cross_validated']:.2f} "
+        f"({s['folds']}-fold over the random cells)."
+    )
     return [
-        f"Search on {result['data']}, preset `{result['preset']}`, seed {result['seed']}: {s['samples']} random cells and "
-        f"{s['finalists']} finalists trained on {result['train_images']:,} images, {s['candidates']:,} candidates ranked, "
-        f"{s['hours']:.1f} h on {result['hardware']['cpus']} processors ({result['hardware']['model']}).",
+        what,
         "",
         "| | validation accuracy | MACs of the proxy net (M) |",
         "|---|---|---|",
@@ -49,8 +56,7 @@ def search() -> list[str]:
         f"| best random cell | {100 * s['best_random_val_acc']:.2f} % | {s['best_random_macs'] / 1e6:.2f} |",
         f"| median random cell | {100 * s['median_random_val_acc']:.2f} % | {s['median_random_macs'] / 1e6:.2f} |",
         "",
-        f"Kendall tau of predicted against measured scores: {s['tau_cross_validated']:.2f} "
-        f"({s['folds']}-fold over the random cells).",
+        tau,
     ]
 
 

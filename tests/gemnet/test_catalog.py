@@ -57,7 +57,8 @@ def test_registered_names_resolve_to_their_macro():
 
 
 def test_unknown_names_list_models_and_cells():
-    with pytest.raises(UnknownNameError, match=r"model or cell 'gemnet_aa' \(did you mean 'gemnet_a'\?\).*gemnet_b_cifar"):
+    words = r"model or cell 'gemnet_aa' \(did you mean 'gemnet_a'\?\).*gemnet_b_cifar"
+    with pytest.raises(UnknownNameError, match=words):
         resolve("gemnet_aa")
     with pytest.raises(CellError, match=r"cannot read cell file nothing\.json"):
         resolve("nothing.json")
