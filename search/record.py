@@ -30,13 +30,14 @@ class Limits:
         max_failed_share: the search stops when more than this share of a phase's trials failed.
         retries: how often a trial is tried again after its worker died or ran out of time.
         time_limit_s: the longest a trial may take; None for no limit.
-        threads: torch threads of the driver (encoder, predictor); 0 takes the machine's, at most 4.
+        threads: torch threads of the driver (encoder, predictor), so small that more seldom help; 0 takes
+            the machine's, at most 4.
     """
 
     max_failed_share: float = 0.3
     retries: int = 2
     time_limit_s: float | None = None
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_failed_share <= 1:

@@ -1,0 +1,104 @@
+"""Settings of what NASGEM learns, the encoder and the predictor; light, so that settings are checked without torch."""
+
+from dataclasses import dataclass
+
+from gemnet.errors import ConfigError, UnknownNameError
+
+ENCODERS = ("graph", "mlp")
+PREDICTORS = ("mlp", "gp-wl", "gp-embedding")
+SIMILARITIES = ("mean", "plain")
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How an encoder looks and is trained.
+
+    Args:
+        form: `"graph"` (bidirectional graph network) or `"mlp"`.
+        dim: size p of an embedding.
+        width: channels of the graph network's layers.
+        depth: number of them.
+        decoder_width: channels of the decoder's hidden layers.
+        alpha: weight of the WL term.
+        calibrate: whether the WL term compares S_g with an affine function of S_e (see `similarity_loss`).
+        h: rounds of WL labels.
+        directed: whether labels tell predecessors from successors.
+        similarity: `"mean"` or `"plain"`, see search/wl.py.
+        steps: optimiser steps.
+        batch_size: graphs of one step, edited ones included.
+        lr: Adam's rate at the start; a cosine takes it to 0.
+        held_out: graphs of the report, never trained on.
+        block: graphs embedded at a time.
+    """
+
+    form: str = "graph"
+    dim: int = 64
+    width: int = 64
+    depth: int = 3
+    decoder_width: int = 256
+    alpha: float = 10.0
+    calibrate: bool = True
+    h: int = 3
+    directed: bool = False
+    similarity: str = "mean"
+    steps: int = 2000
+    batch_size: int = 128
+    lr: float = 4e-3
+    held_out: int = 512
+    block: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.form not in ENCODERS:
+            raise UnknownNameError("encoder", self.form, ENCODERS)
+        if self.similarity not in SIMILARITIES:
+            raise UnknownNameError("similarity", self.similarity, SIMILARITIES)
+        for name in ("dim", "width", "depth", "decoder_width", "steps", "block"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 4 or self.held_out < 4 or self.h < 0 or self.lr <= 0 or self.alpha < 0:
+            raise ConfigError("batch_size and held_out are at least 4, h and alpha at least 0, lr above 0")
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """Which predictor, and how it is fitted.
+
+    Args:
+        form: `"mlp"` (ensemble on embeddings), `"gp-wl"` or `"gp-embedding"` (Gaussian processes).
+        members: networks of the ensemble.
+        hidden: channels of an MLP's hidden layers.
+        ranking: weight of the ranking term.
+        margin: how far apart, in standard deviations, the ranking term wants two scores.
+        held_out: share of the measured cells that stops a member's training; each member has its own.
+        steps: most optimiser steps, each over all cells.
+        patience: steps without improvement after which training stops.
+        lr: Adam's rate.
+        weight_decay: decoupled weight decay.
+        h: rounds of the WL kernel.
+        directed: whether its labels tell predecessors from successors.
+        similarity: `"mean"` or `"plain"`, see search/wl.py.
+    """
+
+    form: str = "mlp"
+    members: int = 5
+    hidden: tuple[int, ...] = (128, 64)
+    ranking: float = 1.0
+    margin: float = 0.1
+    held_out: float = 0.15
+    steps: int = 400
+    patience: int = 60
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    h: int = 2
+    directed: bool = True
+    similarity: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.form not in PREDICTORS:
+            raise UnknownNameError("predictor", self.form, PREDICTORS)
+        if self.similarity not in SIMILARITIES:
+            raise UnknownNameError("similarity", self.similarity, SIMILARITIES)
+        if self.members < 1 or self.steps < 1 or self.patience < 1 or not self.hidden or min(self.hidden) < 1:
+            raise ConfigError("members, steps, patience and hidden channels are at least 1")
+        if not 0 <= self.held_out < 1 or self.lr <= 0 or self.ranking < 0:
+            raise ConfigError("0 <= held_out < 1, lr > 0 and ranking >= 0 are required")

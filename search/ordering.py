@@ -1,0 +1,59 @@
+"""Pruning and renumbering the nodes of many graphs at once."""
+
+import numpy as np
+
+from .graphs import ABSENT, ONE, Bits, Bools, GraphBatch, Ints, pack
+from .wl import labels
+
+
+def prune(batch: GraphBatch) -> GraphBatch:
+    """Each graph without nodes that the input does not reach or (with an output) that do not reach it.
+
+    Input and output always stay, as in `Cell.prune`.
+    """
+    places = np.arange(batch.width, dtype=np.uint64)
+    reached = np.ones(len(batch), np.uint64)
+    for j in range(1, batch.width):
+        reached |= ((batch.adjacency[:, j] & reached) != 0).astype(np.uint64) << places[j]
+    if batch.output:
+        ends = ONE << (batch.sizes - 1).astype(np.uint64)
+        needed = ends.copy()
+        for j in reversed(range(1, batch.width)):
+            needed |= np.where(needed >> places[j] & ONE, batch.adjacency[:, j], np.uint64(0))
+        reached = reached & needed | ends | ONE
+    keep = (reached[:, None] >> places & ONE).astype(bool) & batch.present
+    return _arrange(batch, np.argsort(~keep, axis=1, kind="stable"), keep)
+
+
+def wl_order(batch: GraphBatch, rounds: int = 3) -> GraphBatch:
+    """Each graph with its nodes by level, op, degrees, WL colour: the same for nearly every relabelling.
+
+    Nodes that share all of these keep their order; edges still go upwards, an output stays last.
+    """
+    place = np.arange(batch.width)
+    level = np.where(batch.present, levels(batch), batch.width)
+    if batch.output:
+        level = np.where(batch.leaves, batch.width - 1, level)
+    out_degree = batch.dense.sum(1, dtype=np.int64)
+    coarse = ((level * 256 + batch.codes) * 64 + batch.in_degree) * 64 + out_degree
+    keys = (np.broadcast_to(place, coarse.shape), labels(batch, rounds)[-1], coarse)
+    return _arrange(batch, np.lexsort(keys, axis=1), batch.present)
+
+
+def levels(batch: GraphBatch) -> Ints:
+    """Number of edges of the longest path that ends in each node [B, N]."""
+    level = np.zeros(batch.codes.shape, np.int64)
+    for j in range(1, batch.width):
+        level[:, j] = (batch.dense[:, j, :j] * (level[:, :j] + 1)).max(1)
+    return level
+
+
+def _arrange(batch: GraphBatch, order: Ints, keep: Bools) -> GraphBatch:
+    """Node order[b, k] of graph b at place k; nodes that are not kept go, and stand last in `order`."""
+    graph = np.arange(len(batch))[:, None]
+    kept = keep[graph, order]
+    codes = np.where(kept, batch.codes[graph, order], np.uint8(ABSENT))
+    dense = batch.dense[graph[:, :, None], order[:, :, None], order[:, None, :]]
+    rows: Bits = pack(dense * (kept[:, :, None] & kept[:, None, :]))
+    return GraphBatch(codes, rows, batch.ops, batch.output)
+

@@ -1,0 +1,156 @@
+"""The encoder: what its networks see, what training reaches, and that files are checked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gemnet.cell import Cell
+from gemnet.errors import ConfigError, UsageError
+from gemnet.search.autoencoder import draw, pair_similarities, reconstruction, similarity_loss, targets
+from gemnet.search.embedding import SETTINGS, WEIGHTS, Encoder, train_encoder
+from gemnet.search.encoder_report import report
+from gemnet.search.learning import EncoderSettings
+from gemnet.search.spaces.cells import CellSpace
+
+SPACE = CellSpace(min_nodes=4, max_nodes=10, max_in_degree=3)
+TINY = EncoderSettings(width=16, dim=16, decoder_width=32, steps=3, batch_size=32, held_out=64, block=50)
+FORMS = ("graph", "mlp")
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed))
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return train_encoder(SPACE, replace(TINY, form=request.param), seed=1)
+
+
+def test_embeddings_do_not_depend_on_blocks_or_company(encoder: Encoder) -> None:
+    graphs = SPACE.sample_batch(130, rng())
+    whole = encoder.embed(graphs)
+    assert whole.shape == (130, 16) and whole.dtype == np.float32
+    assert np.allclose(encoder.embed(graphs[60:70]), whole[60:70], atol=1e-5)
+    smaller = graphs[graphs.sizes < 8]
+    assert np.allclose(encoder.embed(smaller.widen(8)), whole[graphs.sizes < 8], atol=1e-5)
+
+
+def test_the_graph_network_does_not_see_a_relabelling(relabelled: Callable[[Cell], Cell]) -> None:
+    encoder = train_encoder(SPACE, TINY, seed=1)
+    cells = SPACE.sample(40, rng())
+    other = [relabelled(cell) for cell in cells]
+    assert any(a != b for a, b in zip(cells, other))
+    assert np.allclose(encoder.embed(SPACE.batch(cells)), encoder.embed(SPACE.batch(other)), atol=1e-5)
+
+
+def test_the_graph_network_tells_directions_apart() -> None:
+    encoder = train_encoder(SPACE, TINY, seed=1)
+    conv, sep = "conv1x1", "sepconv3x3"
+    edges = ((0, 1), (1, 2), (2, 3))
+    one, two = Cell(("input", conv, sep, sep), edges), Cell(("input", sep, sep, conv), edges)
+    a, b = encoder.embed(SPACE.batch([one, two]))
+    assert np.abs(a - b).max() > 1e-3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_short_training_follows_the_similarity(form: str) -> None:
+    losses: list[float] = []
+    settings = replace(TINY, form=form, steps=120, lr=4e-3, batch_size=64, held_out=256)
+    encoder = train_encoder(SPACE, settings, 0, lambda step, loss: losses.append(loss))
+    after, before = report(encoder, SPACE, 0), report(train_encoder(SPACE, replace(settings, steps=1), 0), SPACE, 0)
+    assert len(losses) == 120 and np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    assert after.spearman_random > before.spearman_random + 0.1
+    assert after.op_accuracy > before.op_accuracy + 0.1
+
+
+def test_calibrated_loss_is_free_in_scale_and_plain_loss_is_the_definition() -> None:
+    g = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    unit = torch.nn.functional.normalize(g, dim=1)
+    random, edited = unit[:20] @ unit[:20].T, (unit[:20] * unit[20:]).sum(1)
+    assert similarity_loss(g, random, edited, calibrate=False) < 1e-10
+    assert similarity_loss(g, random * 0.1 + 0.3, edited * 0.1 + 0.3) < 1e-8
+    assert similarity_loss(g, -random, -edited) > 0.9  # anti-correlation is no fit: all variance stays
+    by_hand = ((random - 1) * (1 - torch.eye(20))).square().sum() / (20 * 19) / 2 + (edited - 1).square().mean() / 2
+    assert torch.isclose(similarity_loss(g, torch.ones(20, 20), torch.ones(20), calibrate=False), by_hand)
+
+
+def test_targets_are_the_graphs_and_perfect_logits_have_no_loss() -> None:
+    graphs = SPACE.sample_batch(6, rng())
+    model = train_encoder(SPACE, TINY, 0).model
+    codes, edges, valid = targets(graphs, model.decoder.pairs)
+    assert int(edges.sum()) == sum(len(cell.edges) for cell in graphs.cells())
+    assert valid.sum(1).tolist() == [n * (n - 1) // 2 for n in graphs.sizes]
+    perfect = torch.nn.functional.one_hot(codes, len(SPACE.vocabulary) + 1) * 100.0, edges * 200 - 100
+    model.decoder.forward = lambda g: perfect  # type: ignore[method-assign]
+    assert all(float(loss) < 1e-6 for loss in reconstruction(model, torch.zeros(6, 16), graphs))
+
+
+def test_drawn_pairs_are_graphs_and_their_edits() -> None:
+    graphs = draw(SPACE, 50, rng())
+    near, far = pair_similarities(graphs, TINY)
+    edited = np.asarray(near.multiply(far).sum(1)).reshape(-1)
+    apart = np.asarray(near[:25].multiply(near[25:]).sum(1)).reshape(-1)
+    assert edited.mean() > apart.mean() + 0.1
+
+
+def test_a_saved_encoder_embeds_the_same(encoder: Encoder, tmp_path: Path) -> None:
+    encoder.save(tmp_path)
+    graphs = SPACE.sample_batch(20, rng())
+    assert Encoder.load(tmp_path, SPACE).embed(graphs).tobytes() == encoder.embed(graphs).tobytes()
+
+
+def test_an_encoder_of_another_space_is_refused(tmp_path: Path) -> None:
+    encoder = train_encoder(SPACE, TINY, 0)
+    encoder.save(tmp_path)
+    with pytest.raises(ConfigError, match=r"another space \(10 nodes, ops sepconv3x3, conv1x1.*\(30 nodes"):
+        Encoder.load(tmp_path, CellSpace())
+    with pytest.raises(ConfigError, match="embeds graphs of the ops sepconv3x3, conv1x1, got conv1x1"):
+        encoder.embed(CellSpace(ops=("conv1x1",)).sample_batch(2, rng()))
+    with pytest.raises(ConfigError, match="does not fit into 10"):
+        encoder.embed(CellSpace(min_nodes=12).sample_batch(2, rng()))
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no encoder"):
+        Encoder.load(tmp_path)
+    train_encoder(SPACE, TINY, 0).save(tmp_path)
+    data = json.loads((tmp_path / SETTINGS).read_text())
+    (tmp_path / SETTINGS).write_text(json.dumps(data | {"schema": "gemnet.encoder/0"}))
+    with pytest.raises(ConfigError, match="schema"):
+        Encoder.load(tmp_path)
+    (tmp_path / SETTINGS).write_text(json.dumps(data))
+    (tmp_path / WEIGHTS).write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="weights"):
+        Encoder.load(tmp_path)
+
+
+def test_training_is_the_same_in_another_process_and_leaves_global_randomness_alone() -> None:
+    state = torch.random.get_rng_state()
+    here = train_encoder(SPACE, TINY, 3).embed(SPACE.sample_batch(3, rng()))
+    assert torch.equal(state, torch.random.get_rng_state())
+    code = f"""
+import numpy as np, torch
+from gemnet.search.learning import EncoderSettings
+from gemnet.search.embedding import train_encoder
+from gemnet.search.spaces.cells import CellSpace
+torch.set_num_threads({torch.get_num_threads()})
+graphs = {SPACE!r}.sample_batch(3, np.random.Generator(np.random.Philox(key=0)))
+print(train_encoder({SPACE!r}, {TINY!r}, 3).embed(graphs).tobytes().hex())
+"""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == here.tobytes().hex()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"form": "cnn"}, {"similarity": "sum"}, {"steps": 0}, {"batch_size": 2}, {"lr": 0.0}]
+)
+def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        EncoderSettings(**wrong)  # type: ignore[arg-type]

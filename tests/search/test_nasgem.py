@@ -1,0 +1,164 @@
+"""NASGEM on a study whose measurements are a formula, and the bootstrap alone."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gemnet.cell import Cell
+from gemnet.cost import Cost
+from gemnet.errors import CellError, ConfigError, EvaluationError
+from gemnet.search import wl
+from gemnet.search.bootstrap import top_candidates
+from gemnet.search.graphs import GraphBatch
+from gemnet.search.learning import EncoderSettings, PredictorSettings
+from gemnet.search.limits import CostLimits, cost_limits
+from gemnet.search.objective import Objective
+from gemnet.search.spaces.cells import CellSpace
+from gemnet.search.strategies.nasgem import NASGEM, read_predictions
+from gemnet.search.study import Study
+
+SPACE = CellSpace(min_nodes=4, max_nodes=12, max_in_degree=3)
+SMALL = NASGEM(
+    samples=16, candidates=1500, finalists=4, block=512,
+    encoder=EncoderSettings(width=16, dim=16, decoder_width=32, steps=30, batch_size=64, held_out=64, lr=4e-3),
+    predictor=PredictorSettings(steps=150),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Accuracy from the ops and the leaves; cells with `fails` leaves cannot be measured."""
+
+    fails: int = 0
+    price: str = "linear"
+    fingerprint: str = "formula"
+
+    def evaluate(self, arch: Any, seed: int) -> dict[str, float]:
+        if len(arch.leaves) == self.fails:
+            raise CellError("no such net")
+        share = arch.ops.count("conv1x1") / len(arch.ops)
+        return {"val_acc": 0.4 + 0.3 * share - 0.02 * len(arch.leaves) + seed % 100 / 1e5, "macs": self.cost(arch).macs}
+
+    def cost(self, cell: Cell) -> Cost:
+        macs = 1000 * len(cell.ops) + 100 * len(cell.leaves) + 10 * len(cell.edges)
+        if self.price == "square":
+            macs = len(cell.edges) ** 2
+        return Cost(macs, len(cell.ops), 1, len(cell.edges))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=seed))
+
+
+def study(folder: Path, evaluator: Any = None, **objective: Any) -> Study:
+    settings = {"study": {"max_failed_share": 0.6, "threads": 1}}
+    parts = {"space": SPACE, "evaluator": evaluator or Formula(), "objective": Objective(**objective)}
+    return Study.create(folder / "study", settings, seed=1, **parts)
+
+
+def predictions(running: Study, name: str = "prediction") -> list[dict[str, Any]]:
+    return read_predictions(next((running.directory / "artifacts").glob(f"{name}-*")))
+
+
+def test_finalists_beat_the_random_median_and_predictions_are_kept(tmp_path: Path) -> None:
+    with study(tmp_path) as running:
+        winner = running.run(SMALL)
+        rows = predictions(running)
+        chosen = {row["arch_key"] for row in rows}
+        trials = list(running._trials.values())
+        finalists = [running.score(trial) for trial in trials if trial.arch_key in chosen]
+        random = [running.score(trial) for trial in trials if trial.arch_key not in chosen]
+        assert (len(random), len(finalists)) == (16, 4)
+        assert np.mean(finalists) > np.median(random)
+        assert running.score(winner) == max(random + finalists)
+        assert [row["mean"] for row in rows] == sorted((row["mean"] for row in rows), reverse=True)
+        assert all(row["std"] >= 0 and Cell.from_dict(row["arch"]).key == row["arch_key"] for row in rows)
+        report = json.loads(next((running.directory / "artifacts").glob("encoder-*/report.json")).read_text())
+        assert -1 <= report["spearman_random"] <= 1
+
+
+def test_two_runs_find_the_same_and_failed_cells_are_left_out(tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        with study(tmp_path / name, Formula(fails=4)) as running:
+            found.append((running.run(SMALL).arch_key, [row["mean"] for row in predictions(running)]))
+            assert any(not trial.done for trial in running._trials.values())
+    assert found[0] == found[1]
+
+
+def test_more_rounds_feed_finalists_back(tmp_path: Path) -> None:
+    with study(tmp_path) as running:
+        running.run(replace(SMALL, rounds=2, predictor=PredictorSettings("gp-wl")))
+        first, second = (predictions(running, f"prediction-{r}") for r in (0, 1))
+        assert not {row["arch_key"] for row in first} & {row["arch_key"] for row in second}
+        assert len(running._trials) == 16 + 8
+
+
+def test_limits_are_kept_and_impossible_ones_named(tmp_path: Path) -> None:
+    with study(tmp_path, max_macs=7500) as running:
+        winner = running.run(SMALL)
+        assert winner.metrics["macs"] <= 7500
+        assert all(Formula().cost(Cell.from_dict(row["arch"])).macs <= 7500 for row in predictions(running))
+    (tmp_path / "other").mkdir()
+    with study(tmp_path / "other", max_macs=1) as running, pytest.raises(EvaluationError, match="max_macs=1"):
+        running.run(SMALL)
+
+
+@pytest.mark.parametrize("price", ["linear", "square"])
+def test_batch_limits_equal_the_limits_of_each_cell(price: str) -> None:
+    evaluator, objective = Formula(price=price), Objective(max_macs=7500 if price == "linear" else 200)
+    graphs = SPACE.sample_batch(300, rng())
+    limits = CostLimits(objective, evaluator, SPACE)
+    expected = [evaluator.cost(cell).macs <= objective.max_macs for cell in graphs.cells()]
+    assert limits(graphs).tolist() == expected
+    assert 0 < sum(expected) < 300
+    assert (limits.law is not None) == (price == "linear")
+
+
+def test_limits_without_costs_are_refused() -> None:
+    assert cost_limits(Objective(), object(), SPACE) is None
+    with pytest.raises(ConfigError, match=r"no cost to hold against the limits \(max_macs=5\)"):
+        cost_limits(Objective(max_macs=5), object(), SPACE)
+
+
+def counted(graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
+    mean = graphs.in_degree.sum(1) + graphs.leaves.sum(1) / 100
+    return mean.astype(float), np.zeros(len(graphs))
+
+
+def test_the_stream_keeps_what_sorting_everything_would_keep() -> None:
+    drawn: list[GraphBatch] = []
+
+    def remember(graphs: GraphBatch) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(graphs)
+        return counted(graphs)
+
+    known = wl.graph_hash(SPACE.sample_batch(100, rng(5)))
+    counts: list[int] = []
+    best = top_candidates(SPACE, remember, rng(), 5000, 25, block=700, known=known, on_block=counts.append)
+    best_of: dict[int, float] = {}
+    for graphs in drawn:
+        best_of |= dict(zip(wl.graph_hash(graphs).tolist(), counted(graphs)[0].tolist()))
+    expected = sorted(best_of, key=lambda value: (-best_of[value], value))[:25]
+    assert best.hashes.tolist() == expected
+    assert wl.graph_hash(best.graphs).tolist() == expected
+    assert not set(expected) & set(known.tolist())
+    assert sum(counts) == 5000
+
+
+def test_a_space_measured_to_the_end_is_an_error_not_a_hang() -> None:
+    tiny = CellSpace(min_nodes=2, max_nodes=2)
+    known = wl.graph_hash(tiny.sample_batch(50, rng()))
+    with pytest.raises(EvaluationError, match="all of 1000 candidates are measured already"):
+        top_candidates(tiny, counted, rng(), 1000, 3, known=known)
+
+
+def test_settings_round_trip_and_are_checked() -> None:
+    assert NASGEM.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
+    with pytest.raises(ConfigError, match=r"strategy\.samples must be at least 2"):
+        NASGEM(samples=1)

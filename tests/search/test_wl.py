@@ -1,0 +1,140 @@
+"""The WL kernel against GraKeL, and its hashes against exact canonical keys."""
+
+import itertools
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gemnet.cell import Cell
+from gemnet.errors import UnknownNameError
+from gemnet.search import sampling, wl
+from gemnet.search.graphs import GraphBatch
+
+OPS = ("input", "sepconv3x3", "conv1x1")
+
+
+def sample(n: int, seed: int = 0, nodes: tuple[int, int] = (8, 30)) -> GraphBatch:
+    return sampling.sample(n, np.random.Generator(np.random.Philox(key=seed)), nodes, 4, OPS)
+
+
+@pytest.mark.parametrize("h", [1, 3])
+def test_plain_undirected_equals_grakel(h: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from grakel import Graph
+        from grakel.kernels import VertexHistogram, WeisfeilerLehman
+
+    batch = sample(50)
+    graphs = [
+        Graph({pair: 1 for i, j in cell.edges for pair in ((i, j), (j, i))}, node_labels=dict(enumerate(cell.ops)))
+        for cell in batch.cells()
+    ]
+    kernel = WeisfeilerLehman(n_iter=h, base_graph_kernel=VertexHistogram, normalize=True)
+    expected = kernel.fit_transform(graphs)
+    assert np.abs(wl.gram(batch, h, directed=False, form="plain") - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("form", ["mean", "plain"])
+def test_gram_pairs_cross_and_the_definition_agree(directed: bool, form: str) -> None:
+    a, b = sample(12, 1), sample(12, 2)
+    expected = np.array([[defined(x, y, directed, form) for y in b.cells()] for x in a.cells()])
+    assert np.allclose(wl.cross(a, b, 3, directed, form), expected, atol=1e-12)
+    assert np.allclose(wl.similarity(a, b, 3, directed, form), np.diag(expected), atol=1e-12)
+    own = np.array([[defined(x, y, directed, form) for y in a.cells()] for x in a.cells()])
+    assert np.allclose(wl.gram(a, 3, directed, form), own, atol=1e-12)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_hashed_labels_never_collided_where_the_dictionary_tells_apart(directed: bool) -> None:
+    batch = sample(150)
+    hashed, exact = wl.labels(batch, 3, directed), wl.exact_labels(batch, 3, directed)
+    for a, b in zip(hashed, exact):
+        pairs = np.unique(np.stack([a[batch.present], b[batch.present]]), axis=1).shape[1]
+        assert pairs == len(np.unique(a[batch.present])) == len(np.unique(b[batch.present]))
+    exact_gram = wl.gram(batch, 3, directed, exact=True)
+    assert np.allclose(wl.gram(batch, 3, directed), exact_gram, rtol=0, atol=1e-14)
+
+
+def test_hashes_are_equal_exactly_for_isomorphic_cells_of_up_to_five_nodes() -> None:
+    cells = [cell for n in (2, 3, 4) for cell in every_cell(n)] + every_cell(5)[::7]
+    hashes = wl.graph_hash(GraphBatch.from_cells(cells, OPS))
+    by_key: dict[str, set[int]] = {}
+    for cell, value in zip(cells, hashes.tolist()):
+        by_key.setdefault(cell.key, set()).add(value)
+    assert all(len(values) == 1 for values in by_key.values())
+    assert len(set(hashes.tolist())) == len(by_key) < len(cells)
+
+
+def test_hashes_do_not_depend_on_padding_company_or_vocabulary() -> None:
+    batch = sample(20, 3, (8, 12))
+    alone = [int(wl.graph_hash(batch[b : b + 1])[0]) for b in range(len(batch))]
+    assert wl.graph_hash(batch.widen(40)).tolist() == alone
+    other = GraphBatch.from_cells(batch.cells(), ("input", "conv1x1", "maxpool3x3", "sepconv3x3"))
+    assert wl.graph_hash(other).tolist() == alone
+
+
+def test_hashes_are_the_same_in_another_process() -> None:
+    code = (
+        "import numpy as np; from gemnet.search import sampling, wl;"
+        f"b = sampling.sample(30, np.random.Generator(np.random.Philox(key=5)), (8, 30), 4, {OPS!r});"
+        "print(*wl.graph_hash(b))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [str(value) for value in wl.graph_hash(sample(30, 5))]
+
+
+def test_hashes_and_similarity_do_not_see_a_relabelling(relabelled: Callable[[Cell], Cell]) -> None:
+    batch = sample(40)
+    other = GraphBatch.from_cells([relabelled(cell) for cell in batch.cells()], OPS)
+    assert (other.adjacency != batch.adjacency).any()
+    assert wl.graph_hash(other).tolist() == wl.graph_hash(batch).tolist()
+    assert np.allclose(wl.similarity(batch, other), 1)
+
+
+def test_unique_keeps_the_first_graph_of_each_hash() -> None:
+    assert wl.unique(np.array([7, 3, 7, 1, 3], np.uint64)).tolist() == [0, 1, 3]
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'mean'"):
+        wl.gram(sample(3), form="meen")
+
+
+def every_cell(n: int) -> list[Cell]:
+    """All cells of n nodes in which every node has a predecessor."""
+    rows = [[preds for k in range(1, j + 1) for preds in itertools.combinations(range(j), k)] for j in range(1, n)]
+    return [
+        Cell(("input", *ops), tuple((i, j) for j, preds in enumerate(chosen, start=1) for i in preds))
+        for chosen in itertools.product(*rows)
+        for ops in itertools.product(OPS[1:], repeat=n - 1)
+    ]
+
+
+def defined(a: Cell, b: Cell, directed: bool, form: str, h: int = 3) -> float:
+    """S_g by its definition, with nested tuples as labels."""
+
+    def counts(cell: Cell) -> list[dict[object, int]]:
+        label: list[object] = list(cell.ops)
+        found = []
+        for t in range(h + 1):
+            if t:
+                near = list(zip(cell.predecessors, cell.successors))
+                sides = [(sorted(repr(label[u]) for u in a), sorted(repr(label[u]) for u in b)) for a, b in near]
+                joined = [repr(s if directed else sorted(s[0] + s[1])) for s in sides]
+                label = [f"{mine!r}{side}" for mine, side in zip(label, joined)]
+            found.append({name: label.count(name) for name in label})
+        return found
+
+    def dot(x: dict[object, int], y: dict[object, int]) -> float:
+        return sum(count * y.get(name, 0) for name, count in x.items())
+
+    x, y = counts(a), counts(b)
+    if form == "mean":
+        return float(np.mean([dot(p, q) / np.sqrt(dot(p, p) * dot(q, q)) for p, q in zip(x, y)]))
+    total = [sum(map(dot, p, q)) for p, q in ((x, y), (x, x), (y, y))]
+    return float(total[0] / np.sqrt(total[1] * total[2]))
