@@ -96,7 +96,7 @@ class ProxyTask:
         return cost(cell, self.net(cell), data.img_size, data.in_chans, data.num_classes)
 
     def evaluate(self, arch: Arch, seed: int) -> dict[str, float]:
-        """Accuracy, cost and time of one training.
+        """Accuracy, cost and time of one training of the cell's normal form.
 
         Raises:
             CellError: the architecture is no cell, or cannot be made as small as `macs`.
@@ -107,11 +107,11 @@ class ProxyTask:
 
         if not isinstance(arch, Cell):
             raise CellError(f"the proxy task measures cells, got {type(arch).__name__}")
-        data = self.dataset()
+        data, cell = self.dataset(), arch.normal_form()  # so that isomorphic cells give the same numbers
         with seeded(seed):
-            model = GemNet(arch, self.net(arch), data.num_classes, data.in_chans)
+            model = GemNet(cell, self.net(cell), data.num_classes, data.in_chans)
         result = train(model, data, self.recipe, seed, self.device)
-        price = self.cost(arch)
+        price = self.cost(cell)
         return {
             "val_acc": result.val_acc, "train_loss": result.train_loss, "epochs_run": result.epochs_run,
             "macs": price.macs, "params": price.params, "acts": price.acts, "peak_acts": price.peak_acts,

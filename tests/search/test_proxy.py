@@ -1,0 +1,89 @@
+import dataclasses
+import json
+import pickle
+
+import pytest
+
+from gemnet.cell import Cell
+from gemnet.cost import cost
+from gemnet.errors import CellError, ConfigError, DataError, UnknownNameError
+from gemnet.recipe import Recipe
+from gemnet.search.evaluators.proxy import ProxyTask
+
+QUICK = Recipe(epochs=1, batch_size=32, stop_epochs=0, crop_padding=2)
+TASK = ProxyTask("fashion-mini", macs=600_000, train_images=200, val_images=100, recipe=QUICK)
+
+
+def numbers(metrics):
+    return {name: value for name, value in metrics.items() if not name.endswith("_s")}
+
+
+def test_a_measurement_is_an_accuracy_and_what_the_proxy_network_costs(shrinkcnn):
+    metrics = TASK.evaluate(shrinkcnn, 1)
+    assert 0 <= metrics["val_acc"] <= 1
+    assert metrics["val_acc"] * 100 == pytest.approx(round(metrics["val_acc"] * 100))  # of 100 images
+    assert metrics["train_s"] > 0
+    price = cost(shrinkcnn, TASK.net(shrinkcnn), (28, 28), 1, 10)
+    assert {name: metrics[name] for name in dataclasses.asdict(price)} == dataclasses.asdict(price)
+    assert 0.8 * TASK.macs < metrics["macs"] <= TASK.macs
+
+
+def test_the_same_seed_gives_the_same_numbers_also_in_another_order_of_nodes(shrinkcnn, relabelled):
+    first = numbers(TASK.evaluate(shrinkcnn, 1))
+    other = relabelled(shrinkcnn)
+    assert other != shrinkcnn
+    assert numbers(TASK.evaluate(other, 1)) == first != numbers(TASK.evaluate(shrinkcnn, 2))
+
+
+def test_fixed_widths_are_not_scaled(chain):
+    fixed = dataclasses.replace(TASK, equal_macs=False, widths=(8, 12, 16))
+    assert [stage.node_chs for stage in fixed.net(chain).stages] == [8, 12, 16]
+
+
+def test_the_fingerprint_covers_images_and_settings_but_not_names_and_devices():
+    same = [dataclasses.replace(TASK, device="cuda"), pickle.loads(pickle.dumps(TASK)), ProxyTask.from_dict(TASK.to_dict())]
+    assert {task.fingerprint for task in same} == {TASK.fingerprint}
+    changes = ({"macs": 700_000}, {"train_images": 210}, {"recipe": Recipe(epochs=2)}, {"merge": "concat"})
+    others = {dataclasses.replace(TASK, **change).fingerprint for change in changes}
+    assert len(others | {TASK.fingerprint}) == 5
+
+
+def test_settings_survive_json():
+    assert ProxyTask.from_dict(json.loads(json.dumps(TASK.to_dict()))) == TASK
+
+
+def test_only_the_training_split_is_used():
+    from gemnet.data import load
+
+    data, whole = TASK.dataset(), load("fashion-mini")
+    seen = {image.tobytes() for split in (data.train, data.val) for image in split.images}
+    assert len(seen) == 300
+    assert not seen & {image.tobytes() for image in whole.test.images}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"macs": 0}, ConfigError, "macs must be at least 1"),
+        ({"widths": (8,)}, ConfigError, "lists three widths"),
+        ({"recipe": {"epochs": 0}}, ConfigError, "epochs is 0"),
+        ({"recipe": {"epoch": 1}}, UnknownNameError, "did you mean 'epochs'"),
+    ],
+)
+def test_wrong_settings_are_refused(change, error, words):
+    with pytest.raises(error, match=words):
+        ProxyTask.from_dict({**TASK.to_dict(), **change})
+
+
+def test_what_cannot_be_measured_is_named(chain):
+    class Other:
+        key = "x"
+
+    with pytest.raises(CellError, match="measures cells, got Other"):
+        TASK.evaluate(Other(), 0)
+    with pytest.raises(CellError, match=r"cannot be made as small as 0\.0 M"):
+        dataclasses.replace(TASK, macs=1000).evaluate(chain, 0)
+    with pytest.raises(UnknownNameError, match="unknown op"):
+        TASK.evaluate(Cell(("input", "nothing"), ((0, 1),)), 0)
+    with pytest.raises(DataError):
+        dataclasses.replace(TASK, train_images=10**6).dataset()
