@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ Reply = tuple[str, Any]  # (status, metrics or error text)
 
 def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
     """Answers requests (a pickled architecture and seed) with `measure`'s reply, one at a time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the driver's results
     try:
