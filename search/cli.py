@@ -197,6 +197,49 @@ def promote(directory: Path, name: str, folder: Path | None, rank: int, provisio
     click.echo(str(path))
 
 
+@main.command()
+@click.argument("table")
+@click.option("--strategy", metavar="NAME", default="nasgem", show_default=True, help="Such as random or evolution.")
+@click.option("--seeds", type=click.IntRange(1), default=20, show_default=True, help="How many runs.")
+@click.option("--queries", type=click.IntRange(1), default=200, show_default=True, help="The most a run may make.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
+              help="Change one setting, such as strategy.finalists=1. May be repeated.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
+              help="Processes that share the runs; 0 runs them in the main process.")  # fmt: skip
+@click.option("--out", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@JSON
+def benchmark(
+    table: str,
+    strategy: str,
+    seeds: int,
+    queries: int,
+    changes: tuple[str, ...],
+    workers: int,
+    file: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Count the queries after which a strategy finds a best cell of TABLE.
+
+    TABLE is nasbench201:FILE (CSV), nats:DIR, nasbench101:FILE (TFRecord), ecnas:FILE, csv:FILE or
+    parquet:FILE. Options of a table follow a question mark: csv:FILE?arch=cell&val_acc=accuracy&scale=0.01.
+    """
+    from . import presets
+    from .benchmark import benchmark as run_all
+    from .benchmark import describe
+    from .durable import write_atomic
+    from .progress import Progress
+
+    section = presets.override({"strategy": {"name": strategy}}, changes)["strategy"]
+    with Progress(quiet).phase("runs", seeds) as phase:
+        report = run_all(table, section, seeds, queries, workers, lambda _: phase.advance())
+    if file is not None:
+        write_atomic(file, json.dumps(report.to_dict(), indent=1) + "\n")
+    for line in [json.dumps(report.to_dict())] if as_json else describe(report):
+        click.echo(line)
+
+
 def _changed(sections: dict[str, Any], data: str | None, changes: tuple[str, ...]) -> dict[str, Any]:
     from . import presets
 

@@ -15,12 +15,20 @@ from .strategies import Strategy
 
 # Each name stands for a frozen settings dataclass, imported when it is asked for. An evaluator's has a
 # field `data`, the name of a data set, which comes from the section `data`.
-SPACES = {"cells": "gemnet.search.spaces.cells:CellSpace"}
+SPACES = {
+    "cells": "gemnet.search.spaces.cells:CellSpace",
+    "nasbench101": "gemnet.search.spaces.nasbench101:NASBench101",
+    "nasbench201": "gemnet.search.spaces.nasbench201:NASBench201",
+    "table": "gemnet.search.spaces.listed:TableSpace",
+}
 EVALUATORS = {
     "proxy": "gemnet.search.evaluators.proxy:ProxyTask",
     "synthetic": "gemnet.search.evaluators.synthetic:Synthetic",
+    "table": "gemnet.search.evaluators.table:TableEvaluator",
 }
 STRATEGIES = {
+    "evolution": "gemnet.search.strategies.evolution:RegularizedEvolution",
+    "local": "gemnet.search.strategies.local:LocalSearch",
     "nasgem": "gemnet.search.strategies.nasgem:NASGEM",
     "random": "gemnet.search.strategies.random:RandomSearch",
 }
@@ -66,6 +74,12 @@ def compose(sections: Mapping[str, Any]) -> Parts:
         "study": to_dict(limits),
     }
     return Parts(settings, space, evaluator, objective, strategy)
+
+
+def make_strategy(section: Mapping[str, Any]) -> Strategy:
+    """The strategy that a section with its `name` and settings describes; raises as `compose` does."""
+    strategy: Strategy = _part("strategy", STRATEGIES, {"strategy": section})
+    return strategy
 
 
 def _part(section: str, known: Mapping[str, str], sections: Mapping[str, Any], **given: str) -> Any:

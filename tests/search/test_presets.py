@@ -85,7 +85,7 @@ def test_a_change_of_another_form_is_refused(change):
         ("objective.lam=inf", "objective.lam: expected float, got 'inf'"),
         ("strategy.name=nasgm", "unknown strategy 'nasgm' .did you mean 'nasgem'"),
         ("space.name=cell", "unknown space 'cell' .did you mean 'cells'"),
-        ("evaluator.name=3", "evaluator.name: expected one of proxy, synthetic, got 3"),
+        ("evaluator.name=3", "evaluator.name: expected one of proxy, synthetic, table, got 3"),
         ("evaluator.data=cifar10", "evaluator.data is not set here but by data.name"),
         ("study.max_failed_share=2", "study.max_failed_share: expected 0 to 1, got 2.0"),
         ("data.nme=x", "unknown field of data 'nme'"),

@@ -41,7 +41,8 @@ def test_fixed_widths_are_not_scaled(chain):
 
 
 def test_the_fingerprint_covers_images_and_settings_but_not_names_and_devices():
-    same = [dataclasses.replace(TASK, device="cuda"), pickle.loads(pickle.dumps(TASK)), ProxyTask.from_dict(TASK.to_dict())]
+    copies = [pickle.loads(pickle.dumps(TASK)), ProxyTask.from_dict(TASK.to_dict())]
+    same = [dataclasses.replace(TASK, device="cuda"), *copies]
     assert {task.fingerprint for task in same} == {TASK.fingerprint}
     changes = ({"macs": 700_000}, {"train_images": 210}, {"recipe": Recipe(epochs=2)}, {"merge": "concat"})
     others = {dataclasses.replace(TASK, **change).fingerprint for change in changes}
