@@ -74,11 +74,13 @@ def summarise(found: Standing, random: list[Any], rows: list[dict[str, Any]]) ->
     tau = kendalltau([r["predicted"] for r in by_phase[1]], [r["score"] for r in by_phase[1]]).statistic
     return {
         "samples": len(by_phase[0]), "finalists": len(by_phase[1]),
+        "found_by": next(r["chosen_by"] for r in rows if found.best()[0].arch_key.startswith(r["cell"])),
         "best_val_acc": winner["val_acc"], "best_macs": winner["macs"],
         "best_random_val_acc": best["val_acc"], "best_random_macs": best["macs"],
         "median_random_val_acc": statistics.median(r["val_acc"] for r in by_phase[0]),
         "median_random_macs": statistics.median(r["macs"] for r in by_phase[0]),
         "median_finalist_val_acc": statistics.median(r["val_acc"] for r in by_phase[1]),
+        "median_finalist_macs": statistics.median(r["macs"] for r in by_phase[1]),
         "tau_finalists": None if np.isnan(tau) else float(tau),
     }  # fmt: skip
 
