@@ -211,8 +211,9 @@ def test_a_killed_run_is_resumed(study, preset, tmp_path):
 
 def test_ctrl_c_says_how_to_go_on(preset, tmp_path):
     directory = tmp_path / "study"
-    options = ("--preset", preset, "--set", "evaluator.duration_s=0.1", "--workers", "2")
-    with process("run", directory, *options, start_new_session=True) as running:
+    options = ("--preset", preset, "--set", "evaluator.duration_s=0.5", "--workers", "2")
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's "&" ignores it
+    with process("run", directory, *options, start_new_session=True, **heard) as running:
         wait_for_trials(directory, 2)
         os.killpg(running.pid, signal.SIGINT)
         out, err = running.communicate(timeout=20)
