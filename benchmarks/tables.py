@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from gemnet import zoo
-from gemnet.catalog import FAMILY, cell_notes, find_cell
+from gemnet.catalog import FAMILY, cell_notes
 from gemnet.cost import cost
 from gemnet.scale import MACROS
 
@@ -27,8 +27,8 @@ def models() -> list[str]:
     rows = ["| model | image | classes | params (M) | MACs (M) | cell |", "|---|---|---|---|---|---|"]
     for name, variant in FAMILY.items():
         form = MACROS[variant.macro]
-        price = cost(find_cell(variant.cell), variant.net(), form.img_size, 3, form.num_classes)
-        provisional = " (provisional)" if cell_notes(variant.cell).get("provisional") else ""
+        price = cost(variant.load(), variant.net(), form.img_size, 3, form.num_classes)
+        provisional = " (provisional)" if cell_notes(name).get("provisional") else ""
         rows.append(f"| `{name}` | {form.img_size} px | {form.num_classes} | {price.params / 1e6:.2f} | "
                     f"{price.macs / 1e6:.1f} | `{variant.cell}`{provisional} |")  # fmt: skip
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 from . import zoo
 from .cell import Cell
 from .config import NetConfig
-from .errors import UnknownNameError
+from .errors import CellError, UnknownNameError
 from .scale import solve
 
 Reference = str | Path | Mapping[str, Any] | Cell
@@ -25,7 +25,11 @@ class Variant:
 
     def net(self) -> NetConfig:
         """The solved network."""
-        return solve(find_cell(self.cell), self.macro, self.macs)
+        return solve(self.load(), self.macro, self.macs)
+
+    def load(self) -> Cell:
+        """The packaged cell: a user's own of that name does not change what a registered name means."""
+        return Cell.load(zoo.path("cells", f"{self.cell}.json"))
 
 
 FAMILY: dict[str, Variant] = {
@@ -49,6 +53,8 @@ def find_cell(reference: Reference) -> Cell:
         return reference
     if isinstance(reference, Mapping):
         return Cell.from_dict(reference)
+    if not isinstance(reference, (str, Path)) or "\0" in str(reference):
+        raise CellError(f"a cell is named by a zoo name, a path or a JSON object, got {reference!r:.60}")
     if not _is_known(reference):
         raise UnknownNameError("cell", str(reference), zoo.names("cells"))
     return Cell.load(zoo.find("cells", str(reference)) or Path(reference))
@@ -56,6 +62,8 @@ def find_cell(reference: Reference) -> Cell:
 
 def cell_notes(reference: Reference) -> dict[str, Any]:
     """What a cell's file says beyond the graph: `provenance`, `provisional`; empty for an object without."""
+    if isinstance(reference, str) and reference in FAMILY:
+        reference = zoo.path("cells", f"{FAMILY[reference].cell}.json")
     if isinstance(reference, Cell):
         return {}
     if isinstance(reference, Mapping):
@@ -80,10 +88,10 @@ def resolve(reference: Reference, macro: str | None = None, macs: int | None = N
     variant = FAMILY.get(reference) if isinstance(reference, str) else None
     if variant is None and isinstance(reference, str) and not _is_known(reference):
         raise UnknownNameError("model or cell", reference, {*FAMILY, *zoo.names("cells")})
-    cell = find_cell(variant.cell if variant else reference)
+    cell = variant.load() if variant else find_cell(reference)
     form = macro or (variant.macro if variant else "imagenet")
     default = variant.macs if variant and variant.macro == form else DEFAULT_MACS.get(form, 0)
-    return cell, solve(cell, form, macs or default), form
+    return cell, solve(cell, form, default if macs is None else macs), form
 
 
 def _is_known(reference: str | Path) -> bool:

@@ -82,6 +82,8 @@ class Cell:
             raise CellError("a cell's 'ops' is a list of names")
         if len(ops) > MAX_NODES:
             raise CellError(f"a cell has 2 to {MAX_NODES} nodes, got {len(ops)}")
+        if isinstance(edges, Sequence) and len(edges) > MAX_NODES**2:
+            raise CellError(f"a cell of at most {MAX_NODES} nodes has no {len(edges)} edges")
         if not isinstance(edges, Sequence) or isinstance(edges, str) or not all(map(_is_pair, edges)):
             raise CellError("a cell's 'edges' is a list of [from, to] pairs of whole numbers")
         if not isinstance(output, bool):
@@ -95,7 +97,7 @@ class Cell:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise CellError(f"cannot read cell file {path}: {error.strerror}") from None
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also of bytes that are no text, and of numbers without end
             raise CellError(f"{path} is no JSON file: {error}") from None
         try:
             return cls.from_dict(data)

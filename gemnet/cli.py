@@ -1,6 +1,7 @@
 """The command line `gemnet`; everything heavy is imported inside the commands."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,15 @@ def main() -> None:
 def list_models(as_json: bool) -> None:
     """List the models and the cells they are made of."""
     from . import zoo
-    from .catalog import FAMILY, cell_notes, find_cell
+    from .catalog import FAMILY, cell_notes
     from .cost import cost
     from .scale import MACROS as FORMS
 
     rows: list[dict[str, Any]] = []
     for name, variant in FAMILY.items():
         form = FORMS[variant.macro]
-        price = cost(find_cell(variant.cell), variant.net(), form.img_size, 3, form.num_classes)
-        provisional = bool(cell_notes(variant.cell).get("provisional"))
+        price = cost(variant.load(), variant.net(), form.img_size, 3, form.num_classes)
+        provisional = bool(cell_notes(name).get("provisional"))
         rows.append({
             "model": name, "cell": variant.cell, "img_size": form.img_size, "params": price.params,
             "macs": price.macs, "provisional": provisional,
@@ -71,15 +72,14 @@ def list_models(as_json: bool) -> None:
 @JSON
 def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> None:
     """Show a model's cell, its stages, what it costs and where the cell comes from."""
-    from .catalog import FAMILY, cell_notes, resolve
+    from .catalog import cell_notes, resolve
     from .cost import cost
     from .scale import MACROS as FORMS
 
     cell, net, form_name = resolve(model, macro, _count(macs))
     form = FORMS[form_name]
     price = cost(cell, net, form.img_size, 3, form.num_classes)
-    variant = FAMILY.get(model)
-    notes = cell_notes(variant.cell if variant else model)
+    notes = cell_notes(model)
     result = {
         "model": model, "macro": form_name, "img_size": form.img_size, "num_classes": form.num_classes,
         "macs": price.macs, "params": price.params, "acts": price.acts, "peak_acts": price.peak_acts,
@@ -96,6 +96,8 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
     for j, (op, preds) in enumerate(zip(cell.ops, cell.predecessors)):
         reads = f" <- {', '.join(map(str, preds))}" if preds else ""
         click.echo(f"    {j:2d} {op}{reads}{'  (leaf)' if j in cell.leaves else ''}")
+    if "provenance" in notes:
+        click.echo(f"  found by {_origin(notes['provenance'])}")
     stages = [[str(k), str(s.depth), str(s.node_chs), str(s.out_chs), str(s.stride)] for k, s in enumerate(net.stages)]
     _print_table(["stage", "cells", "node channels", "output channels", "stride"], stages)
 
@@ -106,14 +108,15 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
               help="Folder for model.onnx and report.json.")
 @size_options
 @click.option("--num-classes", type=click.IntRange(1, 100_000), help="Outputs; the model's own by default.")
+@click.option("--in-chans", type=click.IntRange(1, 64), default=3, show_default=True, help="Image channels.")
 @click.option("--image-size", type=click.IntRange(8, 4096), help="Side of the images; the model's own by default.")
-@click.option("--opset", type=int, default=20, show_default=True, help="Version of the ONNX operators.")
+@click.option("--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="Of the ONNX operators.")
 @click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Weights as .safetensors; random ones without.")
 @JSON
 def export(
-    model: str, out: Path, macro: str | None, macs: float | None, num_classes: int | None, image_size: int | None,
-    opset: int, weights: Path | None, as_json: bool,
+    model: str, out: Path, macro: str | None, macs: float | None, num_classes: int | None, in_chans: int,
+    image_size: int | None, opset: int, weights: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a model as ONNX, compared with the model before it appears.
 
@@ -126,7 +129,7 @@ def export(
     cell, net, form_name = resolve(model, macro, _count(macs))
     form = FORMS[form_name]
     classes, size = num_classes or form.num_classes, image_size or form.img_size
-    price = cost(cell, net, size, 3, classes)  # an image too small for the network is refused here
+    price = cost(cell, net, size, in_chans, classes)  # an image too small for the network is refused here
     from dataclasses import asdict
 
     from gemnet.export.onnx import export_onnx
@@ -137,9 +140,9 @@ def export(
     from .weights import load_weights
 
     with seeded(0):
-        network = GemNet(cell, net, classes)
+        network = GemNet(cell, net, classes, in_chans)
     source = load_weights(network, weights) if weights else "random, seed 0"
-    checked = export_onnx(network, out / "model.onnx", (3, size, size), opset)
+    checked = export_onnx(network, out / "model.onnx", (in_chans, size, size), opset)
     report = {"model": model, "cell_key": cell.key, "weights": source, **asdict(price), "onnx": asdict(checked)}
     write_report(out / "report.json", report)
     if as_json:
@@ -152,7 +155,18 @@ def export(
 
 
 def _count(millions: float | None) -> int | None:
-    return None if millions is None else round(millions * 1e6)
+    if millions is None:
+        return None
+    if not math.isfinite(millions):
+        raise click.BadParameter(f"{millions} is no number of MACs", param_hint="--macs")
+    return round(millions * 1e6)
+
+
+def _origin(provenance: dict[str, Any]) -> str:
+    settings, metrics = provenance["settings"], provenance["metrics"]
+    accuracy, study = f"{100 * metrics['val_acc']:.2f} %", provenance["study_id"][:12]
+    where = f"{settings['strategy']['name']} on {settings['data']['name']}, seed {provenance['seed']}"
+    return f"{where}, rank {provenance['rank']}: val_acc {accuracy}, study {study}"
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:

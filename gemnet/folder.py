@@ -12,6 +12,7 @@ from .errors import DataError
 from .sources import MAX_BYTES, Array, Parts, too_large
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 GREY = frozenset({"1", "L"})
 DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that 8 bits cut off
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError, Image.DecompressionBombError)
@@ -72,6 +73,11 @@ def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
         if unknown:
             raise DataError(f"{where}: beside train there is {unknown[0]}, allowed are val and test; rename or move it")
     classes = tuple(sub.name for sub in _subfolders(folders["train"]))
+    if classes and {name.lower() for name in classes} <= SPLIT_NAMES:
+        raise DataError(
+            f"{where}: {', '.join(classes)} look like splits, not classes; splits are folders named train, val and "
+            "test, train among them, each with a folder for every class"
+        )
     if len(classes) < 2:
         got = f"{len(classes)} class folder{'s' * (len(classes) != 1)} in {folders['train']}"
         raise DataError(f"{where}: {got}, at least 2 are needed; give each class a folder of its own")

@@ -25,7 +25,7 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 def _build(cell: Reference | list[Mapping[str, Any]], net: Mapping[str, Any] | NetConfig, **kwargs: Any) -> "GemNet":
     from .network import GemNet  # imports timm, whose import may be what runs this module
 
-    cells = [find_cell(item) for item in (cell if isinstance(cell, list) else [cell])]
+    cells = [find_cell(item) for item in (cell if isinstance(cell, (list, tuple)) else [cell])]
     return GemNet(cells, net if isinstance(net, NetConfig) else NetConfig.from_dict(net), **kwargs)
 
 
@@ -41,8 +41,7 @@ def _create_family(variant: str, pretrained: bool, **kwargs: Any) -> "GemNet":
         if name in kwargs:
             raise ConfigError(f"{variant} has its own {name}; timm.create_model('gemnet', {name}=...) takes another")
     form = FAMILY[variant]
-    cell = find_cell(form.cell)
-    return _create(variant, pretrained, cell=cell.to_dict(), net=form.net().to_dict(), **kwargs)
+    return _create(variant, pretrained, cell=form.load().to_dict(), net=form.net().to_dict(), **kwargs)
 
 
 def _cfg(**kwargs: Any) -> dict[str, Any]:
@@ -89,10 +88,11 @@ def gemnet(
         GemnetError: the cell or network is none.
     """
     if net is None:
-        if isinstance(cell, list):
+        if isinstance(cell, (list, tuple)):
             raise ConfigError("one cell per stage needs a network: pass net={...}")
         net = solve(find_cell(cell), "imagenet", DEFAULT_MACS["imagenet"]).to_dict()
-    plain = cell if isinstance(cell, list) else find_cell(cell).to_dict()
+    many = isinstance(cell, (list, tuple))
+    plain = [find_cell(item).to_dict() for item in cell] if many else find_cell(cell).to_dict()
     return _create("gemnet", pretrained, cell=plain, net=NetConfig.from_dict(net).to_dict(), **kwargs)
 
 

@@ -1,6 +1,7 @@
 """Frozen dataclasses to and from JSON objects, with every field's name and type checked."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -72,6 +73,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a JSON object, got {value!r:.60}")
         return {str(name): _typed(args[1], item, f"{where}.{name}") for name, item in value.items()}
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: expected a finite number, got {value}")
     if hint is float and is_number:
         return float(value)
     if hint is int and is_number and value == int(value):

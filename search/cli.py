@@ -159,7 +159,8 @@ def status(directory: Path, as_json: bool) -> None:
 
 @main.command()
 @DIRECTORY
-@click.option("--cell", "file", type=click.Path(path_type=Path), help="Write the cell, as JSON, to this file.")
+@click.option("--cell", "file", type=click.Path(path_type=Path, dir_okay=False),
+              help="Write the cell, as JSON, to this file.")
 @JSON
 def best(directory: Path, file: Path | None, as_json: bool) -> None:
     """Show the best cell that the search in DIR has found."""

@@ -34,7 +34,7 @@ def load(name: str) -> Sections:
         raise UnknownNameError("preset", name, names())
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read preset {path}: {error}") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ConfigError(f"{path}: a preset is a JSON object with schema {SCHEMA!r}")
@@ -95,6 +95,6 @@ def _value(text: str) -> Any:
         return None
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return text if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,6 +1,7 @@
 """From a study to the zoo: a cell's file with everything needed to find it again."""
 
 import json
+import os
 import re
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,7 +17,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def default_zoo() -> Path:
-    """The checkout's `zoo/` when the package runs from one, else the user's own zoo."""
+    """The user's own zoo when `GEMNET_ZOO` names it, else the checkout's `zoo/`, else the user's own."""
+    if os.environ.get("GEMNET_ZOO"):
+        return zoo.user_folder()
     editable = (zoo.PACKAGE.parent / "pyproject.toml").is_file()
     return zoo.PACKAGE if editable else zoo.user_folder()
 
@@ -50,8 +53,9 @@ def promote(
         place, state = standing.directory, standing.state
         raise StudyError(f"{place} is {state}, not finished; go on with 'gemnet-search resume {place}'")
     path = (folder or default_zoo()) / "cells" / f"{name}.json"
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; give another name, or --force to replace it")
+    taken = path if path.exists() else zoo.find("cells", name)
+    if taken is not None and not force:
+        raise UsageError(f"{taken} exists; give another name, or --force to replace or hide it")
     cell = best_cell(standing, rank)
     content = cell.to_dict() | {"name": name, "provisional": provisional, "provenance": provenance(standing, rank)}
     path.parent.mkdir(parents=True, exist_ok=True)

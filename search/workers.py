@@ -149,7 +149,8 @@ class Pool:
         if not was_ready:
             self._stillborn += 1
             if self._stillborn >= STILLBORN_LIMIT:
-                raise EvaluationError(f"{self._stillborn} workers died while starting ({_ending(code)})")
+                raise EvaluationError(f"{self._stillborn} workers died while starting ({_ending(code)}); "
+                                      "a script that starts workers needs `if __name__ == '__main__':`")
             return None
         return INFRA, f"time limit of {self._time_limit_s:g} s" if late else f"its worker died ({_ending(code)})"
 

@@ -26,6 +26,7 @@ def test_the_users_zoo_comes_before_the_packages(user_zoo, chain):
     packaged = find_cell("gemnet_a")
     (user_zoo / "cells" / "gemnet_a.json").write_text(json.dumps(chain.to_dict()))
     assert find_cell("gemnet_a") == chain != packaged
+    assert FAMILY["gemnet_a"].load() == resolve("gemnet_a")[0] == packaged  # a registered name stays what it is
     assert {"mine", "gemnet_a", "gemnet_b"} <= set(zoo.names("cells"))
 
 
@@ -62,3 +63,9 @@ def test_unknown_names_list_models_and_cells():
         resolve("gemnet_aa")
     with pytest.raises(CellError, match=r"cannot read cell file nothing\.json"):
         resolve("nothing.json")
+
+
+@pytest.mark.parametrize("reference", [3, None, b"gemnet_a", {"gemnet_a"}, "a\0.json"])
+def test_what_names_no_cell_is_refused(reference):
+    with pytest.raises(CellError, match="a cell is named by"):
+        find_cell(reference)

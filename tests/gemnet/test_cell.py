@@ -151,6 +151,7 @@ def valid(**changes):
         (valid(edges=[[0, 1], [0, 1]]), "listed twice"),
         (valid(edges=[[0, True]]), "pairs of whole numbers"),
         (valid(edges=[[0, 1.0]]), "pairs of whole numbers"),
+        (valid(edges=[[0, 1]] * 10**6), "has no 1000000 edges"),
         (valid(edges="no"), "pairs of whole numbers"),
         (valid(edges=None), "pairs of whole numbers"),
         (valid(ops=["input"] + ["a"] * 199), "2 to 64 nodes, got 200"),
@@ -181,7 +182,7 @@ def test_an_output_node_with_a_successor_is_refused():
         Cell(("input", "output"), ((0, 2),), output=True)
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 5000])
 def test_a_file_that_is_no_json_is_named(tmp_path, content):
     file = tmp_path / "cell.json"
     file.write_bytes(content)

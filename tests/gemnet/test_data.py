@@ -436,3 +436,13 @@ class TestDownloads:
         assert len(data.train.labels) + len(data.val.labels) in (50_000, 60_000)
         assert len(data.test.labels) == 10_000
         assert set(np.bincount(data.val.labels)) == {len(data.val.labels) // 10}
+
+
+@pytest.mark.parametrize("names", [("training", "val", "test"), ("Train", "Test"), ("val", "test")])
+def test_folders_named_like_splits_are_not_taken_for_classes(tmp_path, names):
+    for name in names:
+        for kind in ("cat", "dog"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name / kind / "1.png")
+    with pytest.raises(DataError, match="look like splits, not classes"):
+        load(f"folder:{tmp_path}")
