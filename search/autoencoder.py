@@ -21,11 +21,14 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from gemnet.errors import TrainingError
+
 from . import wl
-from .encoders import Decoder, build_encoder
+from .encoders import BasisNet, Decoder, LabelNet, build_encoder
 from .graphs import ABSENT, GraphBatch, concat
 from .learning import EncoderSettings
 from .ordering import wl_order
+from .sketch import basis, matrix, sketch
 
 MIN_SLOPE = 0.01  # a calibrated cosine still has to rise with S_g
 STEPS_AT_ONCE = 16  # batches drawn together: small numpy calls cost their overhead only once
@@ -49,11 +52,28 @@ class Autoencoder(nn.Module):
     def __init__(self, settings: EncoderSettings, num_ops: int, num_nodes: int) -> None:
         super().__init__()
         s = settings
-        self.encoder = build_encoder(s.form, num_ops, num_nodes, s.dim, (s.width, s.depth))
+        self.settings = settings
+        self.encoder = build_encoder(s, num_ops, num_nodes)
         self.decoder = Decoder(num_ops, num_nodes, s.dim, s.decoder_width)
 
     def forward(self, graphs: GraphBatch) -> Tensor:
+        s = self.settings
+        if s.form == "wl":
+            places, weights = sketch(graphs, s.h, s.directed, s.buckets)
+            return self.encoder(torch.from_numpy(places), torch.from_numpy(weights))  # type: ignore[no-any-return]
         return self.encoder(*tensors(graphs))  # type: ignore[no-any-return]
+
+    def begin(self, graphs: GraphBatch, rng: np.random.Generator) -> None:
+        """Takes the directions a label network is trained in from graphs; other forms need none."""
+        s = self.settings
+        if isinstance(self.encoder, LabelNet):
+            z = matrix(*sketch(graphs, s.h, s.directed, s.buckets), len(self.encoder.table))
+            self.encoder = BasisNet(torch.from_numpy(basis(z, s.axes * s.dim, rng)), s.dim)
+
+    def finish(self) -> None:
+        """Ends a label network's training."""
+        if isinstance(self.encoder, BasisNet):
+            self.encoder = self.encoder.folded()
 
 
 def tensors(graphs: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,11 +147,15 @@ def train_autoencoder(
         seed: of the weights and the graphs.
         on_step: called after each step with its number, from 1, and its loss.
         budget_s: for comparisons at equal time: the cosine decay follows the clock and ends here.
+
+    Raises:
+        TrainingError: the loss became infinite or not a number.
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Autoencoder(settings, len(space.vocabulary), space.width)
+    model.begin(space.sample_batch(settings.warm_start, rng), rng)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.lr)
     stream = _stream(space, settings, rng)
     start = time.perf_counter()
@@ -144,11 +168,14 @@ def train_autoencoder(
         g = model(graphs)
         edge_loss, op_loss = reconstruction(model, g, graphs)
         loss = edge_loss + op_loss + settings.alpha * similarity_loss(g, random, edited, settings.calibrate)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(f"the encoder's loss became {loss.item()} at step {step + 1}; lower encoder.lr")
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if on_step is not None:
             on_step(step + 1, loss.item())
+    model.finish()
     return model.eval()
 
 

@@ -1,18 +1,31 @@
 """The bootstrap phase: the best predicted of a stream of random candidates, in constant memory."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+import math
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gemnet.errors import EvaluationError
 
-from . import wl
+from . import crew, wl
 from .graphs import Bits, Bools, GraphBatch, Ints, concat
+from .threads import torch_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .embedding import Encoder
+    from .learning import PredictorSettings
+    from .predictor import Predictor
+
+SLOW_TRIES, SLOW_BLOCKS = 1024, 4  # graphs of a block judged one by one in vain; blocks with none to give up after
 
 Floats = npt.NDArray[np.float64]
+Predict = Callable[[GraphBatch], tuple[Floats, Floats]]
 
 
 class CandidateSource(Protocol):
@@ -22,9 +35,15 @@ class CandidateSource(Protocol):
 
 
 class Limits(Protocol):
-    """Says for some graphs, best predicted first, which keep the limits; `text` names the limits."""
+    """Says for some graphs, best predicted first, which keep the limits.
+
+    Attributes:
+        text: names the limits.
+        slow: whether graphs are judged one by one, so that looking for one that keeps the limits needs a bound.
+    """
 
     text: str
+    slow: bool
 
     def __call__(self, graphs: GraphBatch) -> Bools: ...
 
@@ -66,9 +85,95 @@ class Ranked:
         return one.take(np.lexsort((one.hashes, -one.mean)))
 
 
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The stream of candidates, cut into blocks: block b does not depend on the others.
+
+    Args:
+        space: where candidates come from.
+        predict: (mean, std) of the scores of some graphs.
+        seed: with its number, the key of a block's generator.
+        candidates: how many graphs are drawn in all, C.
+        size: how many are drawn at a time.
+        k: how many of a block are kept.
+        known: hashes of graphs that are not wanted.
+        limits: what a kept graph must keep.
+    """
+
+    space: CandidateSource
+    predict: Predict
+    seed: int
+    candidates: int
+    size: int
+    k: int
+    known: Bits | None = None
+    limits: Limits | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of blocks."""
+        return math.ceil(self.candidates / self.size)
+
+    def drawn(self, number: int) -> int:
+        """How many graphs a block draws."""
+        return min(self.size, self.candidates - number * self.size)
+
+    def __call__(self, number: int, least: float) -> Ranked | None:
+        """The best k of a block that keep the limits, of those predicted `least` or more; None when all are known."""
+        own = np.random.Generator(np.random.Philox(key=np.array([self.seed, number], np.uint64)))
+        graphs = self.space.sample_batch(self.drawn(number), own)
+        hashes = wl.graph_hash(graphs)
+        new = wl.unique(hashes)
+        if self.known is not None:
+            new = new[~np.isin(hashes[new], self.known)]
+        if not len(new):
+            return None
+        graphs, hashes = graphs[new], hashes[new]
+        found = Ranked(graphs, hashes, *self.predict(graphs)).sorted()
+        return self._within(found.take(np.flatnonzero(~(found.mean < least))))
+
+    def _within(self, found: Ranked) -> Ranked:
+        """The k best of a sorted block that keep the limits."""
+        if self.limits is None:
+            return found.take(np.arange(min(self.k, len(found))))
+        kept: list[Ints] = [np.empty(0, np.int64)]
+        start, step = 0, 4 * self.k
+        most = SLOW_TRIES if self.limits.slow else len(found)
+        while start < len(found) and sum(map(len, kept)) < self.k and (start < most or any(map(len, kept))):
+            places = np.arange(start, min(start + step, len(found)))
+            kept.append(places[self.limits(found.graphs[places])])
+            start, step = start + step, 2 * step
+        return found.take(np.concatenate(kept)[: self.k])
+
+
+class Portable:
+    """A fitted predictor's `predict`, in a form that can be sent to other processes.
+
+    Args:
+        predictor: made by `build_predictor` of these settings, encoder and seed, then fitted.
+    """
+
+    def __init__(self, predictor: "Predictor", settings: "PredictorSettings", encoder: "Encoder", seed: int) -> None:
+        self.predictor, self.settings, self.encoder, self.seed = predictor, settings, encoder, seed
+
+    def __call__(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
+        return self.predictor.predict(graphs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.predictor.state(), self.settings, self.encoder, self.seed)
+
+
+def _restored(state: "dict[str, Tensor]", settings: "PredictorSettings", encoder: "Encoder", seed: int) -> Portable:
+    from .predictor import build_predictor
+
+    predictor = build_predictor(settings, encoder, seed)
+    predictor.restore(state)
+    return Portable(predictor, settings, encoder, seed)
+
+
 def top_candidates(
     space: CandidateSource,
-    predict: Callable[[GraphBatch], tuple[Floats, Floats]],
+    predict: Predict,
     rng: np.random.Generator,
     candidates: int,
     k: int,
@@ -76,72 +181,60 @@ def top_candidates(
     block: int = 4096,
     known: Bits | None = None,
     limits: Limits | None = None,
+    workers: int = 0,
     on_block: Callable[[int], None] | None = None,
 ) -> Ranked:
     """The k best predicted of `candidates` random graphs, none known, one of each WL hash.
 
-    Every block has a generator of its own, keyed by its number, so a block does not depend on the others.
+    Two graphs of one hash have one prediction, so it is enough that blocks are free of doubles and that
+    merging drops a double of what is kept: a double of what was not kept is not kept either. Blocks are
+    merged in their order, so the result is the same for any number of workers; predictions are always
+    made with one thread.
 
     Args:
         space: where candidates come from.
-        predict: (mean, std) of the scores of some graphs.
+        predict: (mean, std) of the scores of some graphs; see `Portable` for use by workers.
         rng: gives the key of the blocks' generators.
         candidates: how many graphs are drawn, C.
         k: how many are kept.
         block: how many are drawn at a time.
         known: hashes of graphs that are not wanted again.
         limits: what a kept graph must keep.
+        workers: processes that draw, predict and judge; 0 does so in this process.
         on_block: called with the number of candidates drawn since the last call.
 
     Raises:
-        EvaluationError: no candidate keeps the limits, or none is new.
+        EvaluationError: no candidate keeps the limits (slow ones: none of the best predicted of the first four
+            blocks), or none is new; or a worker died.
     """
+    blocks = Blocks(space, predict, int(rng.integers(2**63)), candidates, block, k, known, limits)
     best: Ranked | None = None
-    for graphs, hashes in _fresh(space, rng, candidates, block, known, on_block):
-        found = Ranked(graphs, hashes, *predict(graphs)).sorted()
-        found = _within(found, k, best, limits)
-        best = found if best is None else best.merge(found, k)
+    drawn = 0
+
+    def least() -> float:
+        """What a graph must be predicted to enter the best k of the blocks merged so far."""
+        return float(best.mean[-1]) if best is not None and len(best) == k else -math.inf
+
+    with torch_threads(1), contextlib.closing(_answers(blocks, workers, least)) as answers:
+        for number, found in enumerate(answers):
+            if found is not None:
+                best = found if best is None else best.merge(found, k)
+            drawn += blocks.drawn(number)
+            if on_block is not None:
+                on_block(blocks.drawn(number))
+            if limits is not None and limits.slow and number + 1 >= SLOW_BLOCKS and best is not None and not len(best):
+                break
     if best is None:
         raise EvaluationError(f"all of {candidates} candidates are measured already; draw more, or widen the space")
     if not len(best):
         text = limits.text if limits is not None else ""
-        raise EvaluationError(f"none of {candidates} candidates keeps the limits ({text or 'a network can be built'})")
+        raise EvaluationError(f"none of {drawn} candidates keeps the limits ({text or 'a network can be built'})")
     return best
 
 
-def _fresh(
-    space: CandidateSource,
-    rng: np.random.Generator,
-    candidates: int,
-    block: int,
-    known: Bits | None,
-    on_block: Callable[[int], None] | None,
-) -> Iterator[tuple[GraphBatch, Bits]]:
-    seed = rng.integers(2**63)
-    for number, start in enumerate(range(0, candidates, block)):
-        own = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
-        count = min(block, candidates - start)
-        graphs = space.sample_batch(count, own)
-        hashes = wl.graph_hash(graphs)
-        kept = wl.unique(hashes)
-        if known is not None:
-            kept = kept[~np.isin(hashes[kept], known)]
-        if len(kept):
-            yield graphs[kept], hashes[kept]
-        if on_block is not None:
-            on_block(count)
-
-
-def _within(found: Ranked, k: int, best: Ranked | None, limits: Limits | None) -> Ranked:
-    """The k best of a sorted block that keep the limits; only what could enter the best k is judged."""
-    if limits is None:
-        return found.take(np.arange(min(k, len(found))))
-    if best is not None and len(best) == k:
-        found = found.take(np.flatnonzero(found.mean >= best.mean[-1]))
-    kept: list[Ints] = [np.empty(0, np.int64)]
-    start, step = 0, 4 * k
-    while start < len(found) and sum(map(len, kept)) < k:
-        places = np.arange(start, min(start + step, len(found)))
-        kept.append(places[limits(found.graphs[places])])
-        start, step = start + step, 2 * step
-    return found.take(np.concatenate(kept)[:k])
+def _answers(blocks: Blocks, workers: int, least: Callable[[], float]) -> Generator[Ranked | None, None, None]:
+    """What each block gives, in order."""
+    if workers:
+        yield from crew.in_order(blocks, blocks.count, workers, least)
+    else:
+        yield from (blocks(number, least()) for number in range(blocks.count))

@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from gemnet import settings as plain
 from gemnet.errors import ConfigError
 
-from .autoencoder import Autoencoder, GraphSource, OnStep, tensors, train_autoencoder
+from .autoencoder import Autoencoder, GraphSource, OnStep, train_autoencoder
 from .graphs import GraphBatch
 from .learning import EncoderSettings
 from .ordering import wl_order
 
-SCHEMA = "gemnet.encoder/1"
+SCHEMA = "gemnet.encoder/2"
 WEIGHTS, SETTINGS = "encoder.safetensors", "encoder.json"
 
 Embeddings = npt.NDArray[np.float32]
@@ -45,6 +45,7 @@ class Encoder:
         settings: how it looks and was trained.
         ops: vocabulary of the graphs it embeds.
         width: most nodes of a graph.
+        output: whether its graphs have an explicit output.
         fingerprint: of the space it was trained on.
         model: the networks.
     """
@@ -52,6 +53,7 @@ class Encoder:
     settings: EncoderSettings
     ops: tuple[str, ...]
     width: int
+    output: bool
     fingerprint: str
     model: Autoencoder
 
@@ -64,10 +66,13 @@ class Encoder:
         """Embeddings of graphs, computed in blocks of `settings.block` [B, p].
 
         Raises:
-            ConfigError: the graphs have another vocabulary, an explicit output, or too many nodes.
+            ConfigError: the graphs have another vocabulary, another kind of output, or too many nodes.
         """
-        if graphs.ops != self.ops or graphs.output:
-            known, got = ", ".join(self.ops[1:]), ", ".join([*graphs.ops[1:], *["an output"] * graphs.output])
+        if graphs.ops != self.ops or graphs.output != self.output:
+            known, got = (
+                ", ".join([*ops[1:], *["an explicit output"] * output])
+                for ops, output in ((self.ops, self.output), (graphs.ops, graphs.output))
+            )
             raise ConfigError(f"this encoder embeds graphs of the ops {known}, got {got}; train one on their space")
         graphs = graphs.widen(self.width)
         out = np.empty((len(graphs), self.dim), np.float32)
@@ -78,13 +83,15 @@ class Encoder:
         return out
 
     def _embed_block(self, graphs: GraphBatch) -> Embeddings:
+        if self.settings.form == "wl":
+            return self.model(graphs).numpy()  # type: ignore[no-any-return]
         if self.settings.form == "mlp":
-            return self.model.encoder(*tensors(wl_order(graphs))).numpy()  # type: ignore[no-any-return]
+            return self.model(wl_order(graphs)).numpy()  # type: ignore[no-any-return]
         order = np.argsort(graphs.sizes, kind="stable")  # graphs of like size together: absent nodes cost time
         out = np.empty((len(graphs), self.dim), np.float32)
         for part in np.array_split(order, max(1, len(graphs) // 128)):
             some = graphs[part]
-            out[part] = self.model.encoder(*tensors(some.widen(int(some.sizes.max())))).numpy()
+            out[part] = self.model(some.widen(int(some.sizes.max()))).numpy()
         return out
 
     def save(self, folder: Path) -> None:
@@ -92,7 +99,7 @@ class Encoder:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, folder / WEIGHTS)
         data = {"schema": SCHEMA, "settings": plain.to_dict(self.settings), "ops": list(self.ops), "width": self.width,
-                "space": self.fingerprint}  # fmt: skip
+                "output": self.output, "space": self.fingerprint}  # fmt: skip
         (folder / SETTINGS).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -120,7 +127,7 @@ class Encoder:
             model.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"{folder / WEIGHTS} does not hold this encoder's weights: {error!s:.200}") from None
-        return cls(made, tuple(data["ops"]), data["width"], data["space"], model.eval())
+        return cls(made, tuple(data["ops"]), data["width"], data["output"], data["space"], model.eval())
 
 
 def train_encoder(
@@ -129,7 +136,8 @@ def train_encoder(
 ) -> Encoder:  # fmt: skip
     """An encoder trained on a space's random graphs; arguments as `train_autoencoder`'s."""
     model = train_autoencoder(space, settings, seed, on_step, budget_s)
-    return Encoder(settings, space.vocabulary, space.width, space.fingerprint, model)
+    output = space.sample_batch(1, np.random.default_rng(0)).output
+    return Encoder(settings, space.vocabulary, space.width, output, space.fingerprint, model)
 
 
 def _read(folder: Path) -> Mapping[str, Any]:

@@ -57,10 +57,10 @@ def report(encoder: Encoder, space: GraphSource, seed: int) -> EncoderReport:
         unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         figures.append(_rank((unit[:half] @ unit[:half].T)[pairs], true_random))
         figures.append(_rank((unit[:half] * unit[half:]).sum(1), true_edited))
-    return EncoderReport(figures[0], figures[1], *_decoded(encoder, graphs[:half]), figures[2], figures[3])
+    return EncoderReport(figures[0], figures[1], *decoded(encoder, graphs[:half]), figures[2], figures[3])
 
 
-def _decoded(encoder: Encoder, graphs: GraphBatch) -> tuple[float, float, float]:
+def decoded(encoder: Encoder, graphs: GraphBatch) -> tuple[float, float, float]:
     """Edge F1, op accuracy, exact rate."""
     decoder = encoder.model.decoder
     with torch.inference_mode():

@@ -1,14 +1,15 @@
-"""The networks of the autoencoder: two encoders and the decoder.
+"""The networks of the autoencoder: three encoders and the decoder.
 
 | symbol | meaning                                                              | shape            |
 |--------|----------------------------------------------------------------------|------------------|
 | x      | op of each node, one-hot; absent nodes are 0                         | [B, N, ops]      |
 | a      | adjacency: a[b, j, i] = 1 for edge i -> j                            | [B, N, N]        |
 | mask   | 1 for the nodes a graph has                                          | [B, N]           |
+| p, w   | places and weights of WL labels (search/sketch.py)                   | [B, (h + 1) N]   |
 | g      | embedding                                                            | [B, p]           |
 
-The graph network does not depend on the order of the nodes; the MLP and the decoder see the order
-of the batch.
+The label network and the graph network do not depend on the order of the nodes; the MLP and the
+decoder see the order of the batch.
 """
 
 import warnings
@@ -16,11 +17,59 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from gemnet.errors import UnknownNameError
+from .learning import EncoderSettings
+from .sketch import table_size
 
 with warnings.catch_warnings():  # torch-geometric 2.8 scripts a class when imported, which torch has deprecated
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
     from torch_geometric.nn.dense import DenseGINConv, DenseGraphConv
+
+
+START_BIAS = 0.5  # of a label network: half of what all its graphs have in common
+
+
+class LabelNet(nn.Module):
+    """g = b + sum over nodes and rounds of w W[p], W and b trained: fixed message passing, a learned read-out.
+
+    WL's relabelling tells apart what trained layers of any affordable width blur, and is much faster.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(size, dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, places: Tensor, weights: Tensor) -> Tensor:
+        return self.bias + nn.functional.embedding_bag(places, self.table, per_sample_weights=weights, mode="sum")
+
+
+class BasisNet(nn.Module):
+    """A label network while it is trained: W = basis M [size, dim], only M and b trained.
+
+    Trained freely, the many rows of rare labels drown what the common ones say in their own noise.
+
+    Args:
+        basis: fixed directions [size, k]; the first `dim` are where M starts from.
+        dim: p.
+    """
+
+    def __init__(self, basis: Tensor, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("basis", basis)
+        self.basis: Tensor
+        self.mixing = nn.Parameter(torch.eye(basis.shape[1], dim))
+        self.bias = nn.Parameter(torch.eye(1, dim)[0] * START_BIAS)
+
+    def forward(self, places: Tensor, weights: Tensor) -> Tensor:
+        bag = nn.functional.embedding_bag(places, self.basis, per_sample_weights=weights, mode="sum")
+        return bag @ self.mixing + self.bias
+
+    def folded(self) -> LabelNet:
+        """The same map as one table."""
+        table = (self.basis @ self.mixing).detach()
+        made = LabelNet(*table.shape)
+        made.table.data, made.bias.data = table, self.bias.detach().clone()
+        return made
 
 
 class GraphLayer(nn.Module):
@@ -99,13 +148,14 @@ class Decoder(nn.Module):
         return self.ops(hidden).view(-1, *self.shape), self.edges(hidden)
 
 
-def build_encoder(form: str, num_ops: int, num_nodes: int, dim: int, layers: tuple[int, int]) -> nn.Module:
-    """The encoder of a form, `"graph"` (of `layers` = width, depth) or `"mlp"`; raises UnknownNameError for another."""
-    if form == "graph":
-        return GraphNet(num_ops, num_nodes, dim, *layers)
-    if form == "mlp":
-        return FlatNet(num_ops, num_nodes, dim)
-    raise UnknownNameError("encoder form", form, ("graph", "mlp"))
+def build_encoder(settings: EncoderSettings, num_ops: int, num_nodes: int) -> nn.Module:
+    """The encoder of the settings' form."""
+    s = settings
+    if s.form == "wl":
+        return LabelNet(table_size(num_ops, s.h, s.buckets), s.dim)
+    if s.form == "graph":
+        return GraphNet(num_ops, num_nodes, s.dim, s.width, s.depth)
+    return FlatNet(num_ops, num_nodes, s.dim)
 
 
 def _pairs(num_nodes: int) -> Tensor:

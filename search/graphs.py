@@ -144,13 +144,17 @@ class GraphBatch:
     @cached_property
     def sparse(self) -> sp.csr_matrix:
         """One matrix over all node places, row j of predecessors, uint64 ones [B * N, B * N]."""
-        flat = np.flatnonzero(self.dense.reshape(-1)).astype(np.int64)
-        row, i = np.divmod(flat, self.width)
-        start = np.concatenate([[0], np.cumsum(self.in_degree.reshape(-1))])
-        column = row - row % self.width + i
-        index = np.int32 if max(len(flat), self.codes.size) < 2**31 else np.int64
-        parts = (np.ones(len(flat), np.uint64), column.astype(index), start.astype(index))
-        return sp.csr_matrix(parts, shape=(self.codes.size, self.codes.size))
+        degree, rest = self.in_degree.reshape(-1), self.adjacency.reshape(-1)
+        index = np.int32 if max(int(degree.sum()), self.codes.size) < 2**31 else np.int64
+        columns = np.empty((len(rest), int(degree.max(initial=0))), index)
+        for r in range(columns.shape[1]):
+            low = rest & (~rest + ONE)
+            columns[:, r] = low.astype(np.float64).view(np.int64) >> 52  # exponent of a power of two, plus 1023
+            rest = rest ^ low
+        columns += np.repeat(np.arange(len(self), dtype=index) * self.width - 1023, self.width)[:, None]
+        column = columns[np.arange(columns.shape[1]) < degree[:, None]]
+        start = np.concatenate([[0], np.cumsum(degree)]).astype(index)
+        return sp.csr_matrix((np.ones(len(column), np.uint64), column, start), shape=(self.codes.size, self.codes.size))
 
     def widen(self, width: int) -> "GraphBatch":
         """The same graphs with N = width; raises ConfigError when a graph is larger."""

@@ -1,11 +1,19 @@
 """Settings of what NASGEM learns, the encoder and the predictor; light, so that settings are checked without torch."""
 
+import math
 from dataclasses import dataclass
 
 from gemnet.errors import ConfigError, UnknownNameError
 
-ENCODERS = ("graph", "mlp")
-PREDICTORS = ("mlp", "gp-wl", "gp-embedding")
+ENCODERS = ("wl", "graph", "mlp")
+PARTS = {  # what a Gaussian process compares graphs by
+    "gp-wl": ("wl",),
+    "gp-embedding": ("embedding",),
+    "gp-traits": ("traits",),
+    "combined": ("wl", "contracted", "traits", "embedding"),
+}
+PREDICTORS = ("mlp", *PARTS)
+TARGETS = ("gap", "raw")
 SIMILARITIES = ("mean", "plain")
 
 
@@ -14,8 +22,12 @@ class EncoderSettings:
     """How an encoder looks and is trained.
 
     Args:
-        form: `"graph"` (bidirectional graph network) or `"mlp"`.
+        form: `"wl"` (learned table of WL labels), `"graph"` (bidirectional graph network) or `"mlp"`.
         dim: size p of an embedding.
+        buckets: places of the label network's table for each round of labels.
+        axes: principal axes of labels per number of the embedding, and as many random directions, that the label
+            network is trained in.
+        warm_start: graphs these axes come from.
         width: channels of the graph network's layers.
         depth: number of them.
         decoder_width: channels of the decoder's hidden layers.
@@ -31,8 +43,11 @@ class EncoderSettings:
         block: graphs embedded at a time.
     """
 
-    form: str = "graph"
+    form: str = "wl"
     dim: int = 64
+    buckets: int = 4096
+    axes: int = 4
+    warm_start: int = 8192
     width: int = 64
     depth: int = 3
     decoder_width: int = 256
@@ -42,8 +57,8 @@ class EncoderSettings:
     directed: bool = False
     similarity: str = "mean"
     steps: int = 2000
-    batch_size: int = 128
-    lr: float = 4e-3
+    batch_size: int = 256
+    lr: float = 3e-3
     held_out: int = 512
     block: int = 1024
 
@@ -52,11 +67,13 @@ class EncoderSettings:
             raise UnknownNameError("encoder", self.form, ENCODERS)
         if self.similarity not in SIMILARITIES:
             raise UnknownNameError("similarity", self.similarity, SIMILARITIES)
-        for name in ("dim", "width", "depth", "decoder_width", "steps", "block"):
+        for name in ("dim", "buckets", "axes", "width", "depth", "decoder_width", "steps", "block"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size < 4 or self.held_out < 4 or self.h < 0 or self.lr <= 0 or self.alpha < 0:
-            raise ConfigError("batch_size and held_out are at least 4, h and alpha at least 0, lr above 0")
+        if self.warm_start < 4:
+            raise ConfigError(f"warm_start must be at least 4, got {self.warm_start}")
+        if self.batch_size < 4 or self.held_out < 4 or self.h < 0 or self.alpha < 0 or not 0 < self.lr < math.inf:
+            raise ConfigError("encoder: batch_size and held_out are at least 4, h and alpha at least 0, lr above 0")
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,9 @@ class PredictorSettings:
     """Which predictor, and how it is fitted.
 
     Args:
-        form: `"mlp"` (ensemble on embeddings), `"gp-wl"` or `"gp-embedding"` (Gaussian processes).
+        form: `"mlp"` (ensemble on embeddings), `"gp-wl"`, `"gp-embedding"`, `"gp-traits"` or `"combined"`
+            (Gaussian processes on what PARTS lists).
+        target: `"gap"` or `"raw"`: how scores are learned, see search/warp.py.
         members: networks of the ensemble.
         hidden: channels of an MLP's hidden layers.
         ranking: weight of the ranking term.
@@ -79,7 +98,8 @@ class PredictorSettings:
         similarity: `"mean"` or `"plain"`, see search/wl.py.
     """
 
-    form: str = "mlp"
+    form: str = "combined"
+    target: str = "gap"
     members: int = 5
     hidden: tuple[int, ...] = (128, 64)
     ranking: float = 1.0
@@ -96,6 +116,8 @@ class PredictorSettings:
     def __post_init__(self) -> None:
         if self.form not in PREDICTORS:
             raise UnknownNameError("predictor", self.form, PREDICTORS)
+        if self.target not in TARGETS:
+            raise UnknownNameError("target", self.target, TARGETS)
         if self.similarity not in SIMILARITIES:
             raise UnknownNameError("similarity", self.similarity, SIMILARITIES)
         if self.members < 1 or self.steps < 1 or self.patience < 1 or not self.hidden or min(self.hidden) < 1:

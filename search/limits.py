@@ -7,6 +7,7 @@ import numpy as np
 from gemnet.cell import Cell
 from gemnet.errors import ConfigError, GemnetError
 
+from .batch_cost import BatchCost
 from .graphs import Bools, GraphBatch
 from .linear_cost import LinearCost, find_law, probes_needed
 from .objective import Objective
@@ -27,25 +28,36 @@ class CostLimits:
 
     Args:
         objective: the limits.
-        evaluator: has `cost(cell)` with `macs`, `params` and `peak_acts`.
+        evaluator: has `cost(cell)` with `macs`, `params` and `peak_acts`, and may have `batch_cost(graphs)`, which
+            gives arrays of these, or None where every cell has a network shape of its own.
         space: gives the probe cells from which a law of the costs is found, if there is one.
     """
 
     def __init__(self, objective: Objective, evaluator: Any, space: ProbeSource) -> None:
         self._objective, self._evaluator = objective, evaluator
+        self._batched = callable(getattr(evaluator, "batch_cost", None))
         self.text = limits_text(objective)
         law = None
         if self.text and objective.max_acts is None:
             rng = np.random.Generator(np.random.Philox(key=0))
             law = find_law(self._macs_params, space.sample_batch(probes_needed(len(space.vocabulary)), rng))
         self.law: LinearCost | None = law
+        few = space.sample_batch(1, np.random.Generator(np.random.Philox(key=0)))
+        self.slow = law is None and self._batch_cost(few) is None
 
     def __call__(self, graphs: GraphBatch) -> Bools:
         """Which graphs keep the limits [B]; one that cannot be built keeps none."""
         if self.law is not None:
             macs, params = self.law(graphs).T
             return np.asarray(self._objective.allows(macs, params, np.zeros_like(macs)), np.bool_)
+        price = self._batch_cost(graphs)
+        if price is not None:
+            return np.asarray(self._objective.allows(price.macs, price.params, price.peak_acts), np.bool_)
         return np.array([self._keeps(cell) for cell in graphs.cells()], np.bool_)
+
+    def _batch_cost(self, graphs: GraphBatch) -> BatchCost | None:
+        found: BatchCost | None = self._evaluator.batch_cost(graphs) if self._batched else None
+        return found
 
     def _keeps(self, cell: Cell) -> bool:
         try:

@@ -1,4 +1,6 @@
-"""Pruning and renumbering the nodes of many graphs at once."""
+"""Pruning, contracting and renumbering the nodes of many graphs at once."""
+
+from collections.abc import Collection
 
 import numpy as np
 
@@ -23,6 +25,22 @@ def prune(batch: GraphBatch) -> GraphBatch:
         reached = reached & needed | ends | ONE
     keep = (reached[:, None] >> places & ONE).astype(bool) & batch.present
     return _arrange(batch, np.argsort(~keep, axis=1, kind="stable"), keep)
+
+
+def contract(batch: GraphBatch, ops: Collection[str]) -> GraphBatch:
+    """Each graph without the nodes of these ops, whose readers read their predecessors instead.
+
+    Of an identity this is what the graph computes, but for inputs that are read twice.
+    """
+    gone = np.isin(batch.codes, [k for k, op in enumerate(batch.ops) if op in ops])
+    rows = batch.adjacency.copy()
+    for v in range(1, batch.width):
+        bit = ONE << np.uint64(v)
+        reads = gone[:, v, None] & ((rows & bit) != 0)
+        rows = np.where(reads, rows & ~bit | rows[:, v, None], rows)
+    keep = batch.present & ~gone
+    joined = GraphBatch(batch.codes, rows, batch.ops, batch.output)
+    return _arrange(joined, np.argsort(~keep, axis=1, kind="stable"), keep)
 
 
 def wl_order(batch: GraphBatch, rounds: int = 3) -> GraphBatch:

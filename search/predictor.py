@@ -3,11 +3,12 @@
 | symbol | meaning                                         | shape      |
 |--------|-------------------------------------------------|------------|
 | g      | embeddings, standardised on the measured ones   | [B, p]     |
-| y      | scores, z-scored on the measured ones           | [B]        |
+| y      | scores, warped and z-scored on the measured ones | [B]       |
 | f_m    | member m of the ensemble, an MLP 64-128-64-1    |            |
 | L      | mean (f - y)^2 + weight * mean over pairs y_i > y_j of max(0, margin - (f_i - f_j)) | |
 """
 
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +22,14 @@ from torch import Tensor
 
 from gemnet.errors import ConfigError
 
+from . import wl
 from .embedding import Encoder
-from .gp import GaussianProcess
+from .gp import GaussianProcess, Similarity, Vectors
 from .graphs import GraphBatch
-from .learning import PredictorSettings
+from .learning import PARTS, PredictorSettings
+from .ordering import contract
+from .traits import IDENTITY, traits
+from .warp import Warp
 
 Floats = npt.NDArray[np.float64]
 FILE = "predictor.safetensors"
@@ -52,11 +57,14 @@ class MLPEnsemble:
         self.encoder, self.settings, self.seed = encoder, settings, seed
         self._weights: list[Tensor] = []
         self._scale: dict[str, Tensor] = {}
+        self._warp = Warp()
 
     def fit(self, archs: GraphBatch, scores: Floats) -> None:
         """Learns from measured graphs; raises ConfigError for fewer than two or scores that are not finite."""
         check_scores(archs, scores)
-        g, y = torch.from_numpy(self.encoder.embed(archs)), torch.from_numpy(np.asarray(scores)).float()
+        self._warp = Warp.of(np.asarray(scores, np.float64), self.settings.target)
+        learned = self._warp.learned(np.asarray(scores, np.float64))
+        g, y = torch.from_numpy(self.encoder.embed(archs)), torch.from_numpy(learned).float()
         self._scale = {
             "mean": g.mean(0), "std": g.std(0, correction=0).clamp_min(1e-6),
             "y_mean": y.mean(), "y_std": y.std(correction=0).clamp_min(1e-6),
@@ -76,14 +84,16 @@ class MLPEnsemble:
             members = _forward(self._weights, self._standardise(torch.from_numpy(embeddings)))
             members = members * self._scale["y_std"] + self._scale["y_mean"]
         every = members.double().numpy()
-        return every.mean(0), every.std(0)
+        return self._warp.restored(every.mean(0), every.std(0))
 
     def state(self) -> dict[str, Tensor]:
         """What `restore` needs."""
-        return {**self._scale, **{f"weight{k}": weight for k, weight in enumerate(self._weights)}}
+        warp = torch.tensor([self._warp.top, self._warp.soft], dtype=torch.float64)
+        return {"warp": warp, **self._scale, **{f"weight{k}": weight for k, weight in enumerate(self._weights)}}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Takes a fitted state over."""
+        self._warp = Warp(*state["warp"].tolist())
         self._scale = {name: state[name] for name in ("mean", "std", "y_mean", "y_std")}
         self._weights = [state[f"weight{k}"] for k in range(2 * len(self.settings.hidden) + 2)]
 
@@ -95,9 +105,29 @@ def build_predictor(settings: PredictorSettings, encoder: Encoder, seed: int) ->
     """The predictor that the settings name, not yet fitted."""
     if settings.form == "mlp":
         return MLPEnsemble(encoder, settings, seed)
-    if settings.form == "gp-embedding":
-        return GaussianProcess.on_embeddings(encoder)
-    return GaussianProcess.on_wl(settings.h, settings.directed, settings.similarity)
+    similarities: list[Similarity] = []
+    vectors: list[Vectors] = []
+    for part in PARTS[settings.form]:
+        if part == "wl":
+            similarities.append(wl_similarity(settings))
+        elif part == "contracted" and IDENTITY & set(encoder.ops):
+            similarities.append(wl_similarity(settings, IDENTITY))
+        elif part == "traits":
+            vectors.append(traits)
+        elif part == "embedding":
+            vectors.append(encoder.embed)
+    return GaussianProcess(similarities, vectors, settings.target)
+
+
+def wl_similarity(settings: PredictorSettings, without: Collection[str] = ()) -> Similarity:
+    """The WL similarity of the settings, of graphs contracted to what computes something."""
+
+    def relate(some: GraphBatch, known: GraphBatch) -> Floats:
+        if without:
+            some, known = contract(some, without), contract(known, without)
+        return wl.cross(some, known, settings.h, settings.directed, settings.similarity)
+
+    return relate
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:

@@ -12,7 +12,7 @@ from gemnet.errors import ConfigError
 
 from .graphs import ABSENT, ONE, Bits, Bools, GraphBatch, Ints, bit_count
 
-OP, ADD, REMOVE, REWIRE = range(4)
+OP, ADD, REMOVE, REWIRE, GROW, SHRINK = range(6)
 
 
 def sample(
@@ -45,34 +45,72 @@ def sample(
 
 
 def mutate(
-    batch: GraphBatch, rng: np.random.Generator, max_in_degree: int, edits: tuple[int, int] = (1, 8)
+    batch: GraphBatch,
+    rng: np.random.Generator,
+    max_in_degree: int,
+    edits: tuple[int, int] = (1, 8),
+    nodes: tuple[int, int] | None = None,
 ) -> GraphBatch:
-    """Each graph after a random number of random edits, nodes and in-degrees 1 .. cap kept.
+    """Each graph after a random number of random edits, in-degrees 1 .. cap kept.
 
-    An edit changes an op, adds, removes or rewires an edge; its kind is uniform among those the
-    graph allows, its node uniform among those the kind allows.
+    An edit changes an op, adds, removes or rewires an edge, and, if `nodes` are given, inserts a
+    leaf with one predecessor or takes a node out, whose readers then read what it read if that is
+    all they read. The kind is uniform among those the graph allows, the node among those the kind allows.
 
     Args:
         batch: the graphs, which stay as they are.
         rng: what draws the edits.
         max_in_degree: most predecessors of a node.
         edits: fewest and most edits, drawn uniformly for each graph.
+        nodes: fewest and most nodes of a graph, the input among them; None keeps every graph's number.
 
     Raises:
-        ConfigError: a graph allows no edit at all.
+        ConfigError: a graph allows no edit at all, or graphs with an explicit output are to change their size.
     """
+    if nodes is not None:
+        if batch.output:
+            raise ConfigError("graphs with an explicit output keep their number of nodes; leave out `nodes`")
+        batch = batch.widen(max(nodes[1], batch.width))
     codes, rows = batch.codes.copy(), batch.adjacency.copy()
     count = rng.integers(edits[0], edits[1] + 1, size=len(batch))
     for step in range(edits[1]):
         active = np.flatnonzero(count > step)
         now = GraphBatch(codes[active], rows[active], batch.ops, batch.output)
-        codes[active], rows[active] = _edit(now, rng, max_in_degree)
+        codes[active], rows[active] = _edit(now, rng, max_in_degree, nodes)
     return GraphBatch(codes, rows, batch.ops, batch.output)
 
 
-def _edit(batch: GraphBatch, rng: np.random.Generator, max_in_degree: int) -> tuple[npt.NDArray[np.uint8], Bits]:
+def crossover(first: GraphBatch, second: GraphBatch, rng: np.random.Generator) -> GraphBatch:
+    """Children of the graphs at equal places: the first nodes of one parent, the others of the second.
+
+    Where to cut is uniform among places that leave both a node of their own; a child has its second
+    parent's size, so it is in every space of `sample` that holds both parents.
+
+    Args:
+        first, second: of equal length, vocabulary and output.
+        rng: what draws the cuts.
+
+    Raises:
+        ConfigError: lengths, vocabularies or outputs differ.
+    """
+    if len(first) != len(second) or first.ops != second.ops or first.output != second.output:
+        raise ConfigError("parents are two batches of equal length, vocabulary and output")
+    width = max(first.width, second.width)
+    first, second = first.widen(width), second.widen(width)
+    most = np.minimum(first.sizes, second.sizes) - 1 - first.output
+    cut = 2 + _below(rng, np.maximum(most - 1, 1)[:, None], (len(first), 1))
+    from_first = np.arange(width) < np.where(most[:, None] >= 2, cut, 1)
+    codes = np.where(from_first, first.codes, second.codes)
+    return GraphBatch(codes, np.where(from_first, first.adjacency, second.adjacency), first.ops, first.output)
+
+
+def _edit(
+    batch: GraphBatch, rng: np.random.Generator, max_in_degree: int, nodes: tuple[int, int] | None
+) -> tuple[npt.NDArray[np.uint8], Bits]:
     codes, rows, every = batch.codes.copy(), batch.adjacency.copy(), np.arange(len(batch))
     allowed = _allowed(batch, max_in_degree)
+    if nodes is not None:
+        allowed = np.concatenate([allowed, _resizable(batch, nodes)])
     if not allowed.any((0, 2)).all():
         raise ConfigError("a graph of this space has no neighbour: no op, and no edge, can be changed")
     kind = _pick(np.asarray(allowed.any(2)).T, rng)
@@ -87,7 +125,36 @@ def _edit(batch: GraphBatch, rng: np.random.Generator, max_in_degree: int) -> tu
     if len(changed):
         at = (changed, node[changed])
         codes[at] = 1 + (codes[at] - 1 + rng.integers(1, choices, size=len(changed))) % choices
+    for resize, these in ((_grow, every[kind == GROW]), (_shrink, every[kind == SHRINK])):
+        if len(these):
+            codes[these], rows[these] = resize(batch[these], node[these], rng)
     return codes, rows
+
+
+def _grow(batch: GraphBatch, node: Ints, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Bits]:
+    """A new leaf of a random op and predecessor at a place of each graph; later nodes move up."""
+    places, at = np.arange(batch.width), node[:, None]
+    below = (ONE << at.astype(np.uint64)) - ONE
+    rows = batch.adjacency & below | (batch.adjacency & ~below) << ONE
+    source = np.where(places > at, places - 1, places)
+    codes, rows = np.take_along_axis(batch.codes, source, 1), np.take_along_axis(rows, source, 1)
+    every = np.arange(len(batch))
+    codes[every, node] = rng.integers(1, len(batch.ops), size=len(batch), dtype=np.uint8)
+    rows[every, node] = _pick_bit(below[:, 0], rng)
+    return codes, rows
+
+
+def _shrink(batch: GraphBatch, node: Ints, _: np.random.Generator) -> tuple[npt.NDArray[np.uint8], Bits]:
+    """Each graph without a node; those that read nothing else read its predecessors."""
+    places, at = np.arange(batch.width), node[:, None]
+    bit = ONE << at.astype(np.uint64)
+    own = batch.adjacency[np.arange(len(batch)), node][:, None]
+    rows = np.where(batch.adjacency == bit, own, batch.adjacency & ~bit)
+    rows = rows & (bit - ONE) | rows >> ONE & ~(bit - ONE)
+    source = np.minimum(np.where(places >= at, places + 1, places), batch.width - 1)
+    codes, rows = np.take_along_axis(batch.codes, source, 1), np.take_along_axis(rows, source, 1)
+    gone = places >= batch.sizes[:, None] - 1
+    return np.where(gone, np.uint8(ABSENT), codes), np.where(gone, np.uint64(0), rows)
 
 
 def _allowed(batch: GraphBatch, max_in_degree: int) -> Bools:
@@ -98,6 +165,13 @@ def _allowed(batch: GraphBatch, max_in_degree: int) -> Bools:
     change = inner & ~fixed if _inner_ops(batch) > 1 else np.zeros_like(inner)
     add = inner & (degree < np.minimum(max_in_degree, places))
     return np.stack([change, add, inner & (degree > 1), inner & (degree < places) & (degree > 0)])
+
+
+def _resizable(batch: GraphBatch, nodes: tuple[int, int]) -> Bools:
+    """Where a node may be inserted, and which may go [2, B, N]."""
+    places, sizes = np.arange(batch.width), batch.sizes[:, None]
+    grow = (places > 0) & (places <= sizes) & (sizes < nodes[1])
+    return np.stack([grow, batch.present & (places > 0) & (sizes > max(nodes[0], 2))])
 
 
 def _inner_ops(batch: GraphBatch) -> int:

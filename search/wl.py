@@ -24,20 +24,23 @@ import scipy.sparse as sp
 
 from gemnet.errors import UnknownNameError
 
+from .gram import gram_of_labels
 from .graphs import Bits, GraphBatch, Ints, concat
 from .learning import SIMILARITIES
 
 PREDECESSOR, SUCCESSOR, GRAPH = (np.uint64(v) for v in (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0))
 HASH_ROUNDS = 6
-DENSE_COLUMNS = 256  # of the Gram matrix: the labels most graphs share, multiplied densely
 
 
 def mix(x: Bits) -> Bits:
     """A bijection of 64-bit numbers that spreads every bit (the finaliser of splitmix64)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return x ^ x >> np.uint64(31)
+    x ^= x >> np.uint64(30)
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def labels(batch: GraphBatch, h: int = 3, directed: bool = True) -> list[Bits]:
@@ -48,12 +51,13 @@ def labels(batch: GraphBatch, h: int = 3, directed: bool = True) -> list[Bits]:
     present = batch.present.reshape(-1)
     rounds = [label]
     for _ in range(h):
-        seen = batch.sparse @ mix(label ^ PREDECESSOR)
+        mixed = mix(label ^ PREDECESSOR)
+        seen = batch.sparse @ mixed
         if directed:
             read_by = batch.sparse.T @ mix(label ^ SUCCESSOR)
             label = mix(mix(label + mix(seen)) + mix(read_by ^ SUCCESSOR))
         else:
-            label = mix(label + mix(seen + batch.sparse.T @ mix(label ^ PREDECESSOR)))
+            label = mix(label + mix(seen + batch.sparse.T @ mixed))
         label = np.where(present, label, np.uint64(0))
         rounds.append(label)
     return [label.reshape(batch.codes.shape) for label in rounds]
@@ -121,18 +125,7 @@ def gram(
     batch: GraphBatch, h: int = 3, directed: bool = True, form: str = "mean", exact: bool = False
 ) -> npt.NDArray[np.float64]:
     """S_g of all pairs of a batch [B, B]."""
-    z = scaled(features(batch, h, directed, exact), form)
-    shared = np.bincount(z.indices, minlength=z.shape[1])
-    order = np.argsort(-shared, kind="stable")
-    dense, rest = order[:DENSE_COLUMNS], order[DENSE_COLUMNS:]
-    rest = rest[shared[rest] > 1]  # a label of one graph only weighs on the diagonal, which is 1
-    head = z[:, dense].toarray()
-    out: npt.NDArray[np.float64] = head @ head.T
-    tail = z[:, rest]
-    product = (tail @ tail.T).tocoo()
-    out[product.row, product.col] += product.data
-    np.fill_diagonal(out, 1.0)
-    return out
+    return gram_of_labels((exact_labels if exact else labels)(batch, h, directed), batch.present, form)
 
 
 def cross(

@@ -163,4 +163,4 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, data: object) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")

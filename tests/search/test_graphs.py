@@ -138,6 +138,49 @@ def test_mutation_makes_the_number_of_edits_asked_and_stays_inside() -> None:
     assert (wl.graph_hash(many) != wl.graph_hash(batch)).mean() > 0.95
 
 
+def test_mutation_may_change_the_number_of_nodes_within_bounds() -> None:
+    batch = sampling.sample(3000, rng(), (3, 9), 3, OPS)
+    once = sampling.mutate(batch, rng(1), 3, (1, 1), nodes=(3, 10))
+    change = once.sizes - batch.sizes
+    assert set(change.tolist()) == {-1, 0, 1}
+    assert (once.sizes >= 3).all() and (once.sizes <= 10).all()
+    inner = once.present & (np.arange(once.width) > 0)
+    assert (once.in_degree[inner] >= 1).all() and (once.in_degree <= 3).all()
+    assert (once.in_degree[~once.present] == 0).all()
+    for b in np.flatnonzero(change)[:200]:
+        before, after = batch.cell(b), once.cell(b)
+        bigger, smaller = (after, before) if change[b] > 0 else (before, after)
+        taken_out = {without(bigger, v).key for v in range(1, len(bigger.ops))}
+        assert smaller.key in taken_out
+    with pytest.raises(ConfigError, match="explicit output"):
+        sampling.mutate(GraphBatch(batch.codes, batch.adjacency, batch.ops, output=True), rng(), 3, nodes=(3, 9))
+
+
+def without(cell: Cell, gone: int) -> Cell:
+    """A cell without a node, by the definition: who read only that node reads its predecessors."""
+    place = [v - (v > gone) for v in range(len(cell.ops))]
+    edges = []
+    for j, preds in enumerate(cell.predecessors):
+        read = cell.predecessors[gone] if preds == (gone,) else tuple(p for p in preds if p != gone)
+        edges += [(place[i], place[j]) for i in read if j != gone]
+    return Cell(tuple(op for v, op in enumerate(cell.ops) if v != gone), tuple(edges))
+
+
+def test_children_have_the_first_nodes_of_one_parent_and_the_others_of_the_second() -> None:
+    first, second = sampling.sample(2000, rng(1), (2, 9), 3, OPS), sampling.sample(2000, rng(2), (2, 12), 3, OPS)
+    children = sampling.crossover(first, second, rng(3))
+    first, second = first.widen(12), second.widen(12)
+    like = [(children.codes == p.codes) & (children.adjacency == p.adjacency) for p in (first, second)]
+    cuts = np.stack([like[0][:, :c].all(1) & like[1][:, c:].all(1) for c in range(1, 9)])
+    assert cuts.any(0).all()
+    assert (children.sizes == second.sizes).all()
+    new = [wl.graph_hash(children) != wl.graph_hash(parents) for parents in (first, second)]
+    assert (new[0] & new[1]).mean() > 0.5
+    assert children.adjacency.tobytes() == sampling.crossover(first, second, rng(3)).adjacency.tobytes()
+    with pytest.raises(ConfigError, match="parents are two batches"):
+        sampling.crossover(first, second[:5], rng())
+
+
 def test_mutation_of_a_space_without_neighbours_is_refused() -> None:
     only = GraphBatch.from_cells([Cell(("input", "conv1x1"), ((0, 1),))], ("input", "conv1x1"))
     with pytest.raises(ConfigError, match="no neighbour"):

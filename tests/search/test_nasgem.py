@@ -12,6 +12,7 @@ from gemnet.cell import Cell
 from gemnet.cost import Cost
 from gemnet.errors import CellError, ConfigError, EvaluationError
 from gemnet.search import wl
+from gemnet.search.batch_cost import BatchCost
 from gemnet.search.bootstrap import top_candidates
 from gemnet.search.graphs import GraphBatch
 from gemnet.search.learning import EncoderSettings, PredictorSettings
@@ -118,6 +119,32 @@ def test_batch_limits_equal_the_limits_of_each_cell(price: str) -> None:
     assert limits(graphs).tolist() == expected
     assert 0 < sum(expected) < 300
     assert (limits.law is not None) == (price == "linear")
+
+
+def test_a_limit_judged_cell_by_cell_that_none_keeps_is_an_error_not_a_hang() -> None:
+    limits = CostLimits(Objective(max_acts=1), Formula(), SPACE)
+    assert limits.slow
+    judged: list[int] = []
+    counts: list[int] = []
+    limits._keeps = lambda cell: bool(judged.append(1))  # type: ignore[func-returns-value, method-assign]
+    with pytest.raises(EvaluationError, match=r"none of 8192 candidates keeps the limits \(max_acts=1\)"):
+        top_candidates(SPACE, counted, rng(), 10**9, 5, block=2048, limits=limits, on_block=counts.append)
+    assert sum(judged) < 8192
+    assert sum(counts) == 8192
+
+
+def test_costs_of_a_batch_are_used_where_the_evaluator_has_them() -> None:
+    @dataclass(frozen=True)
+    class Batched(Formula):
+        def batch_cost(self, graphs: GraphBatch) -> BatchCost:
+            zero = np.zeros(len(graphs), np.int64)
+            return BatchCost(zero, zero, zero, graphs.in_degree.sum(1))
+
+    graphs, limits = SPACE.sample_batch(200, rng()), CostLimits(Objective(max_acts=12), Batched(), SPACE)
+    assert not limits.slow
+    expected = [Formula().cost(cell).peak_acts <= 12 for cell in graphs.cells()]
+    assert limits(graphs).tolist() == expected
+    assert 0 < sum(expected) < 200
 
 
 def test_limits_without_costs_are_refused() -> None:

@@ -8,10 +8,13 @@ from scipy.stats import kendalltau
 
 from gemnet.errors import ConfigError, UnknownNameError
 from gemnet.search.embedding import Encoder, train_encoder
+from gemnet.search.gp import GaussianProcess
 from gemnet.search.graphs import GraphBatch
 from gemnet.search.learning import PREDICTORS, EncoderSettings, PredictorSettings
 from gemnet.search.predictor import build_predictor, load_predictor, save_predictor
 from gemnet.search.spaces.cells import CellSpace
+from gemnet.search.traits import traits
+from gemnet.search.warp import Warp
 
 SPACE = CellSpace(min_nodes=4, max_nodes=10, max_in_degree=3)
 
@@ -27,7 +30,8 @@ def truth(graphs: GraphBatch) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return train_encoder(SPACE, EncoderSettings(width=16, dim=32, decoder_width=32, steps=40, batch_size=64), seed=1)
+    small = {"dim": 32, "decoder_width": 32, "buckets": 512, "axes": 2, "warm_start": 1024}
+    return train_encoder(SPACE, EncoderSettings(steps=40, batch_size=64, **small), seed=1)
 
 
 @pytest.mark.parametrize("form", PREDICTORS)
@@ -75,7 +79,7 @@ def test_a_gaussian_process_is_sure_of_what_it_has_seen(encoder: Encoder) -> Non
 
 def test_the_ranking_term_alone_orders_cells(encoder: Encoder) -> None:
     known, unseen = SPACE.sample_batch(80, rng(1)), SPACE.sample_batch(200, rng(2))
-    predictor = build_predictor(PredictorSettings(ranking=1000.0, margin=1.0), encoder, 0)
+    predictor = build_predictor(PredictorSettings("mlp", ranking=1000.0, margin=1.0), encoder, 0)
     predictor.fit(known, truth(known))
     assert kendalltau(predictor.predict(unseen)[0], truth(unseen)).statistic > 0.5
 
@@ -92,5 +96,28 @@ def test_a_folder_of_another_form_is_refused(encoder: Encoder, tmp_path: Path) -
     predictor = build_predictor(PredictorSettings("gp-wl"), encoder, 0)
     predictor.fit(known, truth(known))
     save_predictor(predictor, tmp_path)
-    with pytest.raises(ConfigError, match="no predictor of form 'mlp'"):
+    with pytest.raises(ConfigError, match="no predictor of form 'combined'"):
         load_predictor(tmp_path, PredictorSettings(), encoder, 0)
+
+
+def test_the_warp_is_monotone_and_restores_what_it_changed() -> None:
+    scores = rng().normal(size=50)
+    warp = Warp.of(scores, "gap")
+    learned = warp.learned(scores)
+    assert (np.argsort(learned) == np.argsort(scores)).all()
+    mean, std = warp.restored(learned, np.full(50, 1e-4))
+    assert np.allclose(mean, scores)
+    slope = (warp.learned(scores + 1e-6) - learned) / 1e-6
+    assert np.allclose(std * slope, 1e-4, rtol=1e-3)
+    assert Warp.of(scores, "raw").learned(scores) is scores
+    assert Warp.of(np.array([0.1, 0.3, 0.3, 0.3, 0.3]), "gap").learned(np.array([0.2])) == 0.2  # no gap to speak of
+
+
+def test_evidence_gives_useless_parts_little_weight() -> None:
+    known, unseen = SPACE.sample_batch(120, rng(1)), SPACE.sample_batch(200, rng(2))
+    noise = lambda graphs: np.random.default_rng(0).normal(size=(len(graphs), 5))  # noqa: E731
+    process = GaussianProcess([], [noise, traits], "raw")
+    process.fit(known, truth(known))
+    useless, useful = process.state()["theta"][:2].tolist()
+    assert useful > useless + 1
+    assert kendalltau(process.predict(unseen)[0], truth(unseen)).statistic > 0.7
