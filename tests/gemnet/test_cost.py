@@ -35,15 +35,25 @@ def test_shrinkcnn_has_its_published_size(shrinkcnn):
     assert round(price.macs / 1e6, 1) == 383.7
 
 
-@pytest.mark.parametrize("macro", ["small", "imagenet"])
-def test_macs_equal_torch_flop_counter_for_25_random_cells(macro, cell_of, rng):
+def assert_counts_agree(macro, cells):
     form = MACROS[macro]
     target = {"small": 40_000_000, "imagenet": 240_000_000}[macro]
-    for k in range(25):
-        cell = cell_of(rng.randint(3, 30), ops=("sepconv3x3", "conv1x1"))
+    for k, cell in enumerate(cells):
         net = solve(cell, macro, target, merge=("sum", "concat")[k % 2])
         price = cost(cell, net, form.img_size, 3, form.num_classes)
         assert counted(cell, net, (form.img_size,) * 2, 3, form.num_classes) == (price.macs, price.params)
+
+
+@pytest.mark.parametrize("macro", ["small", "imagenet"])
+def test_macs_equal_torch_flop_counter_for_25_random_cells(macro, cell_of, rng):
+    assert_counts_agree(macro, [cell_of(rng.randint(3, 30), ops=("sepconv3x3", "conv1x1")) for _ in range(25)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("macro", ["small", "imagenet"])
+def test_macs_equal_torch_flop_counter_for_100_other_cells(macro, cell_of, rng):
+    rng.seed(1)
+    assert_counts_agree(macro, [cell_of(rng.randint(3, 30), ops=("sepconv3x3", "conv1x1")) for _ in range(100)])
 
 
 @pytest.mark.parametrize("merge", ["sum", "concat"])
