@@ -37,11 +37,12 @@ def models() -> list[str]:
 def search() -> list[str]:
     """The search that found the cells: zoo/results/search_cifar10_small.json."""
     result = json.loads(zoo.path("results", "search_cifar10_small.json").read_text(encoding="utf-8"))
-    s = result["summary"]
+    s, strategy = result["summary"], result["settings"]["strategy"]
     what = (
         f"Search on {result['data']}, preset `{result['preset']}`, seed {result['seed']}: {s['samples']} random cells "
         f"and {s['finalists']} finalists trained on {result['train_images']:,} images, {s['candidates']:,} candidates "
-        f"ranked, {s['hours']:.1f} h on {result['hardware']['cpus']} processors ({result['hardware']['model']})."
+        f"ranked (encoder `{strategy['encoder']['form']}`, predictor `{strategy['predictor']['form']}`, the defaults "
+        f"then), {s['hours']:.1f} h on {result['hardware']['cpus']} processors ({result['hardware']['model']})."
     )
     tau = (
         f"Kendall tau of predicted against measured scores: {s['tau_cross_validated']:.2f} "

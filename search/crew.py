@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from typing import Any
 from gemnet.errors import EvaluationError, GemnetError
 
 from .threads import environment_threads
-from .worker import READY, _end_with_driver, describe
-from .workers import _ending, _interrupts_blocked
+from .worker import READY, describe, end_with_driver
+from .workers import ending, interrupts_blocked
 
 DONE, RAISED = "done", "raised"
 Work = Callable[[int, Any], Any]
@@ -58,7 +59,8 @@ def in_order(work: Work, pieces: int, workers: int, hint: Callable[[], Any]) -> 
 
 def serve(pipe: Connection, work_bytes: bytes) -> None:
     """Answers requests (a number and a hint) with what the work returns, until the driver is gone."""
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    threading.Thread(target=end_with_driver, daemon=True).start()
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the driver's results
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
@@ -90,7 +92,7 @@ class _Member:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=serve, args=(theirs, work_bytes), daemon=True)
-        with environment_threads(1), _interrupts_blocked():
+        with environment_threads(1), interrupts_blocked():
             self.process.start()
         theirs.close()  # so that its end closes with the process
         self.name = f"{name} (process {self.process.pid})"
@@ -114,7 +116,7 @@ class _Member:
         except (EOFError, OSError):
             self.process.join()
             at = "while starting" if self.piece is None else f"at piece {self.piece}"
-            raise EvaluationError(f"{self.name} died {at} ({_ending(self.process.exitcode)})") from None
+            raise EvaluationError(f"{self.name} died {at} ({ending(self.process.exitcode)})") from None
         if status == RAISED:
             raise value
         self.ready = True

@@ -22,7 +22,7 @@ Reply = tuple[str, Any]  # (status, metrics or error text)
 def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
     """Answers requests (a pickled architecture and seed) with `measure`'s reply, one at a time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=end_with_driver, daemon=True).start()
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the driver's results
     try:
         evaluator: Evaluator = pickle.loads(evaluator_bytes)
@@ -70,7 +70,8 @@ def _out_of_memory(error: Exception) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
+    """Ends this process as soon as the driver is gone; for a thread of its own."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         multiprocessing.connection.wait([driver.sentinel])

@@ -149,10 +149,10 @@ class Pool:
         if not was_ready:
             self._stillborn += 1
             if self._stillborn >= STILLBORN_LIMIT:
-                raise EvaluationError(f"{self._stillborn} workers died while starting ({_ending(code)}); "
+                raise EvaluationError(f"{self._stillborn} workers died while starting ({ending(code)}); "
                                       "a script that starts workers needs `if __name__ == '__main__':`")
             return None
-        return INFRA, f"time limit of {self._time_limit_s:g} s" if late else f"its worker died ({_ending(code)})"
+        return INFRA, f"time limit of {self._time_limit_s:g} s" if late else f"its worker died ({ending(code)})"
 
     def _drop(self, worker: "_Worker") -> int | None:
         self._workers.remove(worker)
@@ -166,7 +166,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=serve, args=(theirs, evaluator_bytes), daemon=True)
-        with environment_threads(1), _interrupts_blocked():
+        with environment_threads(1), interrupts_blocked():
             self.process.start()
         theirs.close()  # so that its end closes with the process
         self.ready = False
@@ -198,7 +198,7 @@ class _Worker:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Processes started within it never see Ctrl-C: the driver ends them."""
     resource_tracker.ensure_running()  # its start would unblock the signal again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -221,7 +221,8 @@ def _outcome(task: Task, reply: Reply, attempts: int) -> Outcome:
     return Outcome(task, status, metrics, error, attempts)
 
 
-def _ending(code: int | None) -> str:
+def ending(code: int | None) -> str:
+    """How a process ended, for a message."""
     if code is not None and code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
