@@ -50,7 +50,7 @@ class MemoryStudy(Study):
     ) -> None:
         self.directory, self.settings, self.seed = folder, {}, seed
         self.space, self.evaluator, self.objective = space, evaluator, objective
-        self.progress = Progress(quiet=True)
+        self.progress, self.workers = Progress(quiet=True), 0
         self.queries: list[Trial] = []
         self._limit, self._target, self._fingerprint = limit, target, evaluator.fingerprint
         self._trials, self._known = {}, set[str]()

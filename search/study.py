@@ -42,6 +42,7 @@ class Study:
         seed: where all its randomness comes from.
         space, evaluator, objective: the parts a strategy works with.
         progress: shows phases; strategies may show their own.
+        workers: how many processes measure; 0 measures in this process.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Study:
     ) -> None:
         self.directory, self.settings, self.seed = directory, record.settings, record.seed
         self.space, self.evaluator, self.objective = space, evaluator, objective
-        self.progress = progress or Progress(quiet=True)
+        self.progress, self.workers = progress or Progress(quiet=True), workers
         self._threads, self._limits = record.threads["driver"], record.limits
         self._journal = journal
         self._artifacts = Artifacts(directory / "artifacts", journal)
