@@ -17,6 +17,9 @@ setup(
     package_dir=PACKAGE_DIR,
     package_data={
         "gemnet": ["py.typed"],
-        "gemnet.zoo": ["cells/*.json", "presets/*.json", "results/*.json", "data/*.npz", "data/*.LICENSE"],
+        "gemnet.zoo": [
+            "*.json", "cells/*.json", "presets/*.json", "recipes/*.json", "results/*.json", "weights/*.safetensors",
+            "data/*.npz", "data/*.LICENSE",
+        ],
     },
 )

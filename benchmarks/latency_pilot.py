@@ -25,9 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gemnet.cell import Cell
 from gemnet.cost import cost
 from gemnet.errors import CellError
-from gemnet.export.fold import fold_batch_norm
 from gemnet.export.onnx import trace
 from gemnet.export.verify import session
+from gemnet.fold import fold_batch_norm
 from gemnet.network import GemNet
 from gemnet.scale import MACROS, solve
 from gemnet.search.spaces.cells import CellSpace
@@ -35,7 +35,7 @@ from gemnet.search.spaces.cells import CellSpace
 MACS = 240_000_000
 REFERENCE = "mobilenetv2_100"
 IMAGE = (3, 224, 224)
-LOOSE = dataclasses.replace(MACROS["imagenet"], least_widths=(8, 16, 16, 16), aim_op_nodes=130)
+LOOSE = dataclasses.replace(MACROS["imagenet"], least_widths=(8, 16, 16, 16), aim_op_nodes=130, divisor=8)
 DEPTHS = ((1, 1, 1, 1), (1, 2, 2, 1), (1, 2, 3, 2), (1, 3, 6, 4))
 
 

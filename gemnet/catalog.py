@@ -74,12 +74,17 @@ def cell_notes(reference: Reference) -> dict[str, Any]:
     return {name: data[name] for name in ("provenance", "provisional") if name in data}
 
 
-def resolve(reference: Reference, macro: str | None = None, macs: int | None = None) -> tuple[Cell, NetConfig, str]:
+def resolve(
+    reference: Reference, macro: str | None = None, macs: int | None = None,
+    img_size: int | tuple[int, int] | None = None, in_chans: int = 3, num_classes: int | None = None,
+) -> tuple[Cell, NetConfig, str]:  # fmt: skip
     """The cell, the network and the macro that a registered name, zoo cell or cell file stands for.
 
     Args:
         reference: a name of `FAMILY`, or whatever `find_cell` takes.
         macro, macs: form and size; those of the registered name, else of `gemnet_a`, when None.
+        img_size, in_chans, num_classes: what `macs` is counted with; the macro's own when None. Without `macs` they
+            change nothing: a registered name stays the network it is.
 
     Raises:
         UnknownNameError: no such name.
@@ -91,7 +96,9 @@ def resolve(reference: Reference, macro: str | None = None, macs: int | None = N
     cell = variant.load() if variant else find_cell(reference)
     form = macro or (variant.macro if variant else "imagenet")
     default = variant.macs if variant and variant.macro == form else DEFAULT_MACS.get(form, 0)
-    return cell, solve(cell, form, default if macs is None else macs), form
+    if macs is None:
+        return cell, solve(cell, form, default), form
+    return cell, solve(cell, form, macs, "sum", img_size, in_chans, num_classes), form
 
 
 def _is_known(reference: str | Path) -> bool:

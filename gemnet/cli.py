@@ -1,29 +1,13 @@
 """The command line `gemnet`; everything heavy is imported inside the commands."""
 
 import json
-import math
-from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
 from .cli_base import GemnetGroup
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
-MODEL = click.argument("model", metavar="NAME_OR_CELL")
-MACROS = ("imagenet", "small", "proxy")
-
-
-def size_options(command: Any) -> Any:
-    """The options that scale a cell to a network."""
-    for option in (
-        click.option("--macs", type=click.FloatRange(min=0, min_open=True), metavar="MILLIONS",
-                     help="Scale the network to at most that many million multiply-adds."),
-        click.option("--macro", type=click.Choice(MACROS), help="Form of the network: imagenet is 224 px, small 32."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+from .cli_options import JSON, MODEL, count_macs, size_options
 
 
 @click.group(cls=GemnetGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +60,7 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
     from .cost import cost
     from .scale import MACROS as FORMS
 
-    cell, net, form_name = resolve(model, macro, _count(macs))
+    cell, net, form_name = resolve(model, macro, count_macs(macs))
     form = FORMS[form_name]
     price = cost(cell, net, form.img_size, 3, form.num_classes)
     notes = cell_notes(model)
@@ -102,64 +86,40 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
     _print_table(["stage", "cells", "node channels", "output channels", "stride"], stages)
 
 
-@main.command()
-@MODEL
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
-              help="Folder for model.onnx and report.json.")
-@size_options
-@click.option("--num-classes", type=click.IntRange(1, 100_000), help="Outputs; the model's own by default.")
-@click.option("--in-chans", type=click.IntRange(1, 64), default=3, show_default=True, help="Image channels.")
-@click.option("--image-size", type=click.IntRange(8, 4096), help="Side of the images; the model's own by default.")
-@click.option("--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="Of the ONNX operators.")
-@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Weights as .safetensors; random ones without.")
+@main.group()
+def plugin() -> None:
+    """Let timm know the models in programs that do not import gemnet."""
+
+
+@plugin.command()
 @JSON
-def export(
-    model: str, out: Path, macro: str | None, macs: float | None, num_classes: int | None, in_chans: int,
-    image_size: int | None, opset: int, weights: Path | None, as_json: bool,
-) -> None:  # fmt: skip
-    """Write a model as ONNX, compared with the model before it appears.
+def enable(as_json: bool) -> None:
+    """Switch it on for this Python environment."""
+    from . import plugin as plugins
 
-    The batch is free and batch norms are folded. A file that differs from its model is not written.
-    """
-    from .catalog import resolve
-    from .cost import cost
-    from .scale import MACROS as FORMS
-
-    cell, net, form_name = resolve(model, macro, _count(macs))
-    form = FORMS[form_name]
-    classes, size = num_classes or form.num_classes, image_size or form.img_size
-    price = cost(cell, net, size, in_chans, classes)  # an image too small for the network is refused here
-    from dataclasses import asdict
-
-    from gemnet.export.onnx import export_onnx
-    from gemnet.export.report import write_report
-
-    from .network import GemNet
-    from .train import seeded
-    from .weights import load_weights
-
-    with seeded(0):
-        network = GemNet(cell, net, classes, in_chans)
-    source = load_weights(network, weights) if weights else "random, seed 0"
-    checked = export_onnx(network, out / "model.onnx", (in_chans, size, size), opset)
-    report = {"model": model, "cell_key": cell.key, "weights": source, **asdict(price), "onnx": asdict(checked)}
-    write_report(out / "report.json", report)
-    if as_json:
-        click.echo(json.dumps({"file": str(out / "model.onnx"), **report}))
-        return
-    click.echo(f"{out / 'model.onnx'}: opset {checked.opset}, {checked.size_mb:.1f} MB, {price.macs / 1e6:.1f} M MACs, "
-               f"weights: {source}")  # fmt: skip
-    click.echo(f"equal to the model at batch {', '.join(map(str, checked.batches))}: "
-               f"largest difference {checked.max_rel_diff:.1e} of the largest output")  # fmt: skip
+    _tell(plugins.enable(), as_json)
 
 
-def _count(millions: float | None) -> int | None:
-    if millions is None:
-        return None
-    if not math.isfinite(millions):
-        raise click.BadParameter(f"{millions} is no number of MACs", param_hint="--macs")
-    return round(millions * 1e6)
+@plugin.command()
+@JSON
+def disable(as_json: bool) -> None:
+    """Switch it off and leave nothing behind."""
+    from . import plugin as plugins
+
+    _tell(plugins.disable(), as_json)
+
+
+@plugin.command("status")
+@JSON
+def show_status(as_json: bool) -> None:
+    """Say whether it is on."""
+    from . import plugin as plugins
+
+    _tell(plugins.status(), as_json)
+
+
+def _tell(status: Any, as_json: bool) -> None:
+    click.echo(json.dumps(vars(status)) if as_json else f"{status.state} in {status.folder}")
 
 
 def _origin(provenance: dict[str, Any]) -> str:
@@ -174,6 +134,18 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
     for row in [header, ["-" * width for width in widths], *rows]:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
+
+def _attach() -> None:
+    """Adds the commands of other modules, which import nothing heavy before they run."""
+    from gemnet.export.cli import COMMANDS
+
+    from .train_cli import COMMANDS as TRAINING
+
+    for command in (*TRAINING, *COMMANDS):
+        main.add_command(command)
+
+
+_attach()
 
 if __name__ == "__main__":
     main()

@@ -96,20 +96,25 @@ def _assemble(name: str, parts: Parts, classes: tuple[str, ...] | None) -> Datas
             check_range(f"{name}: train", train.labels, range(len(present)))
         classes = tuple(str(k) for k in range(int(present[-1]) + 1))
     if "val" not in splits:
-        train, splits["val"] = _split_off(name, train)
+        kept, held_out = split_numbers(name, train.labels)
+        train, splits["val"] = _take(train, kept), _take(train, held_out)
     return Dataset(name, train, splits["val"], splits.get("test"), classes)
 
 
-def _split_off(name: str, train: Split) -> tuple[Split, Split]:
-    """Training and validation splits of one, with the same share of each class."""
+def split_numbers(name: str, labels: Array) -> tuple[Array, Array]:
+    """Which training images stay, and which validate where a set has no validation split; a tenth of each class.
+
+    Raises:
+        DataError: a class has a single image.
+    """
     rng = np.random.Generator(np.random.Philox(SEED))
-    for_val = np.zeros(len(train.labels), dtype=bool)
-    for k in np.unique(train.labels):
-        members = np.flatnonzero(train.labels == k)
+    for_val = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(labels):
+        members = np.flatnonzero(labels == k)
         if len(members) < 2:
             raise DataError(f"{name}: class {k} has one training image, but a second is needed to validate; add some")
         for_val[rng.permutation(members)[: max(1, round(VAL_SHARE * len(members)))]] = True
-    return _take(train, np.flatnonzero(~for_val)), _take(train, np.flatnonzero(for_val))
+    return np.flatnonzero(~for_val), np.flatnonzero(for_val)
 
 
 def _balanced(labels: Array, count: int) -> Array:

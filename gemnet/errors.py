@@ -3,6 +3,8 @@
     GemnetError                 exit 1: something failed while running
     ├── UsageError              exit 2: what was asked for cannot be done as asked
     │   ├── UnknownNameError    a name that is in no list; names the nearest
+    │   │   └── UnknownArgumentError   the name of a keyword argument
+    │   ├── NoWeightsError      a model without trained weights; says which have some
     │   ├── CellError           a cell that is no directed acyclic graph, or too large
     │   ├── ConfigError         a setting of the wrong type, range or name
     │   └── DataError           a data set that is missing or unusable
@@ -10,6 +12,7 @@
     │   ├── JournalError        a damaged journal
     │   └── ReplayError         a resumed strategy asks for something else than before
     ├── TrainingError           a training whose loss is no number any more
+    ├── CheckpointError         a folder of a training that cannot be written, read or gone on with
     ├── EvaluationError         too many candidates failed to train
     └── ExportError             an exported file that does not match its model
 
@@ -19,6 +22,15 @@ line and exit with `exit_code`; no traceback is shown for any of these.
 
 import difflib
 from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant: the same but for case, else the shortest it begins, else the closest."""
+    by_lower = {known.lower(): known for known in sorted(names, reverse=True)}
+    lower = name.lower()
+    begun = [known for known in sorted(by_lower, key=len) if lower and known.startswith(lower)]
+    found = begun or difflib.get_close_matches(lower, by_lower, n=1, cutoff=0.5)
+    return by_lower[found[0]] if found else None
 
 
 class GemnetError(Exception):
@@ -44,13 +56,24 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(str(name), names)
+        hint = f" (did you mean {near!r}?)" if near else ""
         super().__init__(f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}")
         self.kind, self.name, self.known = kind, name, names
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.kind, self.name, self.known)
+
+
+class UnknownArgumentError(UnknownNameError, TypeError):
+    """A keyword argument that a model does not take; a TypeError too, which is what timm promises."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        super().__init__(kind, name, known)
+
+
+class NoWeightsError(UsageError, RuntimeError):
+    """Weights were asked for where there are none; a RuntimeError too, which is what timm raises."""
 
 
 class CellError(UsageError):
@@ -85,6 +108,10 @@ class ReplayError(StudyError):
 
 class TrainingError(GemnetError):
     """A training whose loss became infinite or not a number."""
+
+
+class CheckpointError(GemnetError):
+    """A training's folder that cannot be written, read or gone on with."""
 
 
 class EvaluationError(GemnetError):

@@ -38,12 +38,7 @@ def read_folder(place: str, progress: bool) -> tuple[Parts, tuple[str, ...]]:
     """
     folder, size = _place(place)
     where = f"folder:{place}"
-    if not os.path.isdir(folder):
-        raise DataError(f"{where}: there is no such folder; check the path")
-    try:
-        files, classes = _list(where, folder)
-    except OSError as error:
-        raise DataError(f"{where}: cannot be listed ({error}); check its permissions") from error
+    files, classes = find_images(where, folder)
     shape = _survey(where, folder, [path for pairs in files.values() for path, _ in pairs], size)
     parts: Parts = {}
     for part, pairs in files.items():
@@ -52,6 +47,20 @@ def read_folder(place: str, progress: bool) -> tuple[Parts, tuple[str, ...]]:
             images[k] = _read(where, path, shape, size)
         parts[part] = images, np.array([label for _, label in pairs], dtype=np.int64)
     return parts, classes
+
+
+def find_images(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
+    """The image files of each split with their labels, and the classes, which are those of the training split.
+
+    Raises:
+        DataError: the folder is missing, empty or no data set; `where` names it.
+    """
+    if not os.path.isdir(folder):
+        raise DataError(f"{where}: there is no such folder; check the path")
+    try:
+        return _list(where, folder)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be listed ({error}); check its permissions") from error
 
 
 def _place(place: str) -> tuple[Path, int | None]:
@@ -65,7 +74,6 @@ def _place(place: str) -> tuple[Path, int | None]:
 
 
 def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
-    """The image files of each split, and the classes, which are those of the training split."""
     folders = {"train": folder}
     if (folder / "train").is_dir() and _subfolders(folder / "train"):
         folders = {sub.name: sub for sub in _subfolders(folder)}
@@ -112,7 +120,7 @@ def _survey(where: str, folder: Path, paths: list[Path], size: int | None) -> Sh
                 mode, (w, h) = image.mode, image.size
                 turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap the sides
         except UNDECODABLE as error:
-            raise DataError(_undecodable(where, path, error)) from error
+            raise DataError(undecodable(where, path, error)) from error
         if mode in DEEP:
             raise DataError(f"{where}: {path} has more than 8 bits per channel ({mode}); convert it to 8 bits")
         grey = grey and mode in GREY
@@ -146,10 +154,11 @@ def _read(where: str, path: Path, shape: Shape, size: int | None) -> Array:
             raise ValueError(f"{array.shape} is not what the header says")
         return array if array.ndim == 3 else array[..., None]
     except UNDECODABLE as error:
-        raise DataError(_undecodable(where, path, error)) from error
+        raise DataError(undecodable(where, path, error)) from error
 
 
-def _undecodable(where: str, path: Path, error: BaseException) -> str:
+def undecodable(where: str, path: Path, error: BaseException) -> str:
+    """What to say of an image that cannot be read."""
     return f"{where}: {path} cannot be decoded ({type(error).__name__}); replace or remove it"
 
 

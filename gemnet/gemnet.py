@@ -4,15 +4,19 @@ Cells are found by NASGEM (Cheng et al., "NASGEM: Neural Architecture Search via
 Method", AAAI 2021, arXiv:2007.04452); depths and widths are solved for a number of MACs.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._builder import resolve_pretrained_cfg
 
 from .catalog import DEFAULT_MACS, FAMILY, Reference, find_cell
 from .config import NetConfig
-from .errors import ConfigError
+from .errors import ConfigError, NoWeightsError, UnknownArgumentError
+from .foreign import check_foreign
+from .pretrained import load_weights_list
 from .scale import solve
 
 if TYPE_CHECKING:
@@ -20,20 +24,37 @@ if TYPE_CHECKING:
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+BUILD_ARGUMENTS = (
+    "features_only", "out_indices", "feature_cls", "feature_cfg",
+    "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir",
+)  # fmt: skip
+WEIGHTS = load_weights_list()
 
 
-def _build(cell: Reference | list[Mapping[str, Any]], net: Mapping[str, Any] | NetConfig, **kwargs: Any) -> "GemNet":
+def _build(cell: Reference | list[Mapping[str, Any]], net: Mapping[str, Any], **kwargs: Any) -> "GemNet":
     from .network import GemNet  # imports timm, whose import may be what runs this module
 
     cells = [find_cell(item) for item in (cell if isinstance(cell, (list, tuple)) else [cell])]
-    return GemNet(cells, net if isinstance(net, NetConfig) else NetConfig.from_dict(net), **kwargs)
+    known = set(inspect.signature(GemNet).parameters) - {"cells", "net"}
+    for name in kwargs:
+        if name not in known:
+            raise UnknownArgumentError("argument", name, {*known, *BUILD_ARGUMENTS})
+    return GemNet(cells, NetConfig.from_dict(net), **kwargs)
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> "GemNet":
+def _create(variant: str, pretrained: bool, feature_cfg: Mapping[str, Any] | None = None, **kwargs: Any) -> "GemNet":
     stages = len(kwargs["net"]["stages"])
-    feature_cfg = {"flatten_sequential": True, "out_indices": tuple(range(stages + 1))}
-    model: GemNet = build_model_with_cfg(_build, variant, pretrained, feature_cfg=feature_cfg, **kwargs)
-    return model
+    features = {"flatten_sequential": True, "out_indices": tuple(range(stages + 1)), **(feature_cfg or {})}
+    try:
+        model: Any = build_model_with_cfg(_build, variant, pretrained, feature_cfg=features, **kwargs)
+    except RuntimeError as error:
+        if "No pretrained weights exist" not in str(error):
+            raise
+        have = f"weights exist for {', '.join(sorted(WEIGHTS))}" if WEIGHTS else "no GEMNet has weights yet"
+        raise NoWeightsError(f"{error} ({have})") from None
+    # what is saved names the architecture that takes any cell, so that it loads whatever becomes of this name's cell
+    model.pretrained_cfg["architecture"] = "gemnet"
+    return model  # type: ignore[no-any-return]
 
 
 def _create_family(variant: str, pretrained: bool, **kwargs: Any) -> "GemNet":
@@ -41,7 +62,13 @@ def _create_family(variant: str, pretrained: bool, **kwargs: Any) -> "GemNet":
         if name in kwargs:
             raise ConfigError(f"{variant} has its own {name}; timm.create_model('gemnet', {name}=...) takes another")
     form = FAMILY[variant]
-    return _create(variant, pretrained, cell=form.load().to_dict(), net=form.net().to_dict(), **kwargs)
+    parts = {"cell": form.load().to_dict(), "net": form.net().to_dict()}
+    cfg = resolve_pretrained_cfg(variant, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay"))
+    weights = WEIGHTS.get(f"{variant}.{cfg.tag}")
+    if pretrained and weights is not None and cfg.file == str(weights.path):
+        weights.check()
+        parts = weights.model_args
+    return _create(variant, pretrained, **parts, **kwargs)
 
 
 def _cfg(**kwargs: Any) -> dict[str, Any]:
@@ -61,14 +88,25 @@ def _cifar_cfg(**kwargs: Any) -> dict[str, Any]:
     )  # fmt: skip
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "gemnet": _cfg(),
-        "gemnet_a": _cfg(),
-        "gemnet_b": _cfg(),
-        "gemnet_a_cifar": _cifar_cfg(),
-        "gemnet_b_cifar": _cifar_cfg(),
+def _with_weights(cfgs: dict[str, Any]) -> dict[str, Any]:
+    """The untagged cfgs and, for weights in the package, one more under `arch.tag`."""
+    tagged = {
+        name: {**cfgs[name.partition(".")[0]], "file": str(weights.path), **weights.cfg}
+        for name, weights in WEIGHTS.items()
     }
+    return {**cfgs, **tagged}
+
+
+default_cfgs = generate_default_cfgs(
+    _with_weights(
+        {
+            "gemnet": _cfg(),
+            "gemnet_a": _cfg(),
+            "gemnet_b": _cfg(),
+            "gemnet_a_cifar": _cifar_cfg(),
+            "gemnet_b_cifar": _cifar_cfg(),
+        }
+    )
 )
 
 
@@ -87,6 +125,7 @@ def gemnet(
     Raises:
         GemnetError: the cell or network is none.
     """
+    check_foreign(cell, net, kwargs)
     if net is None:
         if isinstance(cell, (list, tuple)):
             raise ConfigError("one cell per stage needs a network: pass net={...}")

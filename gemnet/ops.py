@@ -5,11 +5,12 @@ convolution followed by a 1x1 one, with one norm and activation behind both).
 """
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from .errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,30 @@ def get_op(name: str) -> Op:
     return OPS[name]
 
 
-def create_op(name: str, in_chs: int, out_chs: int, **layers: Any) -> nn.Module:
+def create_op(name: str, in_chs: int, out_chs: int, dilation: int = 1, **layers: Any) -> "nn.Module":
     """A module that maps [N, in_chs, H, W] to [N, out_chs, H, W].
 
     Args:
         name: key of `OPS`.
         in_chs, out_chs: channels.
+        dilation: of the window.
         layers: `norm_layer`, `act_layer`, `device`, `dtype`, as timm's conv layers take them.
 
     Raises:
         UnknownNameError: no such op.
     """
     from timm.layers import ConvNormAct, SeparableConvNormAct
+    from torch import nn  # here, since costs are counted without torch
 
     op = get_op(name)
     if op.kind == "sepconv":
-        return SeparableConvNormAct(in_chs, out_chs, op.kernel_size, **layers)
+        return SeparableConvNormAct(in_chs, out_chs, op.kernel_size, dilation=dilation, **layers)
     if op.kind == "conv":
-        return ConvNormAct(in_chs, out_chs, op.kernel_size, **layers)
+        return ConvNormAct(in_chs, out_chs, op.kernel_size, dilation=dilation, **layers)
     parts: list[nn.Module] = []
     if op.kind == "maxpool":
-        parts.append(nn.MaxPool2d(op.kernel_size, stride=1, padding=op.kernel_size // 2))
+        padding = dilation * (op.kernel_size // 2)
+        parts.append(nn.MaxPool2d(op.kernel_size, stride=1, padding=padding, dilation=dilation))
     if in_chs != out_chs:
         parts.append(ConvNormAct(in_chs, out_chs, 1, apply_act=False, **layers))
     return nn.Sequential(*parts) if len(parts) != 1 else parts[0]

@@ -5,7 +5,8 @@ that may be tried. `solve` takes the deepest that keeps the network fast (few no
 wide enough, then scales all widths to just below the target. Merge, depths and limits were fixed by
 a latency pilot (`benchmarks/latency_pilot.py`, figures in `zoo/results/latency_pilot.json`): summing was
 at least as fast per MAC as concatenating in 13 of 16 forms, and more nodes and widths below 16 cost
-time (0.91 of mobilenetv2_100 at 28 nodes in all, up to 1.19 at 116).
+time (0.91 of mobilenetv2_100 at 28 nodes in all, up to 1.19 at 116). Widths at 224 px are multiples of 16, since
+a processor's vectors hold 16 channels and the rest of one is computed in vain (`benchmarks/fuse.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ MACROS: dict[str, Macro] = {
     "small": Macro(32, 10, 32, 1, 0, (1, 2, 2), (16, 32, 64), (8, 16, 16), SMALL_DEPTHS),
     "imagenet": Macro(
         224, 1000, 32, 2, 1280, (2, 2, 2, 2), (24, 48, 112, 192), (16, 16, 16, 16),
-        ((1, 1, 1, 1), (1, 1, 2, 1), (1, 2, 2, 1), (1, 2, 3, 1), (1, 2, 3, 2), (1, 2, 4, 2), (1, 3, 4, 3)),
+        ((1, 1, 1, 1), (1, 1, 2, 1), (1, 2, 2, 1), (1, 2, 3, 1), (1, 2, 3, 2), (1, 2, 4, 2), (1, 3, 4, 3)), 16,
     ),
 }  # fmt: skip
 

@@ -88,6 +88,8 @@ def _images(where: str, name: str, images: Array) -> Array:
         raise DataError(f"{got}, but must be uint8 from 0 to 255; convert it")
     if images.ndim == 3:
         return images[..., None]
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
+        raise DataError(f"{got}, which looks like channels first; put them last with images.transpose(0, 2, 3, 1)")
     if images.ndim != 4 or images.shape[3] > MAX_CHANNELS:
         raise DataError(f"{got}, but must be [N, H, W] or [N, H, W, C] with C last and at most {MAX_CHANNELS}")
     return images

@@ -1,6 +1,7 @@
-"""Weights read from safetensors files."""
+"""Weights in safetensors files, read and written."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from torch import nn
@@ -33,4 +34,15 @@ def load_weights(model: nn.Module, path: Path) -> str:
             shapes = f"{list(tensors[name].shape)} in the file, {list(own[name].shape)} in the model"
             raise ConfigError(f"{path} holds another model's weights: {name!r} is {shapes}")
     model.load_state_dict(tensors)
+    return f"sha256 {hashlib.sha256(content).hexdigest()}"
+
+
+def save_weights(model: nn.Module, path: Path) -> str:
+    """Writes the model's weights as a safetensors file, under a temporary name first; returns its sha256 (hex)."""
+    from safetensors.torch import save
+
+    content = save({name: value.contiguous() for name, value in model.state_dict().items()})
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_bytes(content)  # safetensors' own writer leaves files that only their owner can read
+    os.replace(draft, path)
     return f"sha256 {hashlib.sha256(content).hexdigest()}"

@@ -5,6 +5,7 @@ import pytest
 from gemnet import zoo
 from gemnet.catalog import FAMILY, cell_notes, find_cell, resolve
 from gemnet.cell import Cell
+from gemnet.cost import cost
 from gemnet.errors import CellError, UnknownNameError
 
 
@@ -69,3 +70,12 @@ def test_unknown_names_list_models_and_cells():
 def test_what_names_no_cell_is_refused(reference):
     with pytest.raises(CellError, match="a cell is named by"):
         find_cell(reference)
+
+
+def test_macs_are_counted_at_the_image_size_asked_for(chain):
+    price = {}
+    for size in (32, 64):
+        _, net, _ = resolve(chain.to_dict(), "small", 20_000_000, img_size=size, in_chans=1, num_classes=3)
+        price[size] = cost(chain, net, size, 1, 3).macs
+    assert all(16e6 < macs <= 20e6 for macs in price.values())
+    assert resolve("gemnet_a", img_size=64)[1] == FAMILY["gemnet_a"].net()

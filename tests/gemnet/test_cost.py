@@ -1,10 +1,16 @@
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from gemnet.catalog import resolve
 from gemnet.config import NetConfig, Stage
 from gemnet.cost import cost
 from gemnet.errors import CellError, ConfigError, UnknownNameError
+from gemnet.fold import fold_batch_norm
 from gemnet.network import GemNet
 from gemnet.scale import MACROS, solve
 
@@ -87,6 +93,54 @@ def test_peak_activations_of_a_chain_are_counted_by_hand(chain):
     # widest moment: x and the shortcut's sum (4 + 4 + 4) after projection, against the second sepconv's
     # x (4), its input (2), depthwise (2) and pointwise (2) outputs
     assert cost(chain, net, 8, 1, 2).peak_acts == 3 * 4 * area
+
+
+class LiveMaps(TorchDispatchMode):
+    """Counts the elements of feature maps alive, and their peak; the image counts until it was read."""
+
+    def __init__(self, model: torch.nn.Module, image: torch.Tensor) -> None:
+        super().__init__()
+        self.known = {value.untyped_storage()._cdata for value in [*model.state_dict().values(), image]}
+        self.now = self.peak = image.numel()
+        self.image = image.numel()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            storage = value.untyped_storage() if isinstance(value, torch.Tensor) and value.is_floating_point() else None
+            if storage is not None and storage._cdata not in self.known:  # a pool's indices are no feature map
+                self.known.add(storage._cdata)
+                self.now += value.numel()
+                weakref.finalize(value, self._free, storage._cdata, value.numel())
+        self.peak = max(self.peak, self.now)
+        self.now, self.image = self.now - self.image, 0
+        return out
+
+    def _free(self, storage, elements):
+        self.known.discard(storage)
+        self.now -= elements
+
+
+def live_peak(model: torch.nn.Module, size: int) -> int:
+    image = torch.zeros(1, 3, size, size)
+    folded = fold_batch_norm(model)  # norms work in place, as the cost model has it
+    with torch.no_grad(), LiveMaps(folded, image) as live:
+        folded(image)
+    return live.peak
+
+
+@pytest.mark.parametrize("name", ["gemnet_a", "gemnet_b"])
+def test_peak_activations_of_registered_networks_are_what_is_alive(name):
+    cell, net, _ = resolve(name)
+    assert live_peak(GemNet(cell, net), 224) == pytest.approx(cost(cell, net).peak_acts, rel=0.05)
+
+
+@pytest.mark.parametrize("merge", ["sum", "concat"])
+def test_peak_activations_of_random_cells_are_what_is_alive(merge, cell_of, rng):
+    net = NetConfig(16, (Stage(1, 16, 32, 2), Stage(1, 32, 64, 2)), 64, 2, merge)
+    for _ in range(8):
+        cell = cell_of(rng.randint(3, 16), ops=("sepconv3x3", "conv1x1"))
+        assert live_peak(GemNet(cell, net), 64) == pytest.approx(cost(cell, net, 64).peak_acts, rel=0.05)
 
 
 def test_an_image_smaller_than_the_strides_is_refused(chain):

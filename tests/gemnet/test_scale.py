@@ -28,9 +28,9 @@ def test_solved_networks_use_their_macs_and_keep_the_limits(macro, macs, merge, 
 
 
 def test_no_single_stage_could_be_wider(shrinkcnn):
-    net = solve(shrinkcnn, "imagenet", 240_000_000)
+    net, step = solve(shrinkcnn, "imagenet", 240_000_000), MACROS["imagenet"].divisor
     for k, stage in enumerate(net.stages):
-        wider = replace(stage, node_chs=stage.node_chs + 8, out_chs=stage.out_chs + 16)
+        wider = replace(stage, node_chs=stage.node_chs + step, out_chs=stage.out_chs + 2 * step)
         stages = (*net.stages[:k], wider, *net.stages[k + 1 :])
         head = net.head_chs
         assert cost(shrinkcnn, replace(net, stages=stages, head_chs=head)).macs > 240_000_000

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gemnet import settings
 from gemnet.data import Dataset, Split, load, subset
-from gemnet.errors import ConfigError, TrainingError, UnknownNameError
+from gemnet.errors import ConfigError, TrainingError
 from gemnet.train import Recipe, augment, evaluate, seeded, train
 
 QUICK = Recipe(epochs=2, batch_size=50, lr=0.1, crop_padding=2, stop_epochs=0)
@@ -132,7 +131,7 @@ class TestTrain:
                 assert all(group["nesterov"] for group in self.param_groups)
                 return super().step(closure)
 
-        from gemnet import train as module
+        from gemnet import trainer as module
 
         make = module.create_optimizer_v2
 
@@ -224,32 +223,6 @@ class TestAugment:
         assert not torch.equal(first, third)
         assert first.dtype == torch.uint8
         assert first.shape == self.images.shape
-
-
-class TestRecipe:
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"lr": float("nan")}, {"lr": float("inf")},
-            {"momentum": 1.0}, {"momentum": -0.1}, {"weight_decay": -1.0}, {"label_smoothing": 1.0},
-            {"warmup_epochs": 8.0}, {"warmup_epochs": -1.0},
-            {"crop_padding": -1}, {"stop_epochs": -1}, {"stop_factor": -1.0},
-        ],
-    )  # fmt: skip
-    def test_refuses_values_out_of_range(self, change):
-        (name, value), = change.items()
-        with pytest.raises(ConfigError, match=f"{name} is {value}, allowed is"):
-            Recipe(**change)
-
-    def test_survives_json(self):
-        recipe = Recipe(epochs=3, flip=False)
-        assert settings.from_dict(Recipe, settings.to_dict(recipe)) == recipe
-        with pytest.raises(UnknownNameError, match="batchsize"):
-            settings.from_dict(Recipe, {"batchsize": 3})
-
-    @pytest.mark.parametrize(("classes", "bound"), [(2, 0.625), (3, 0.5), (4, 0.4375), (5, 0.4), (10, 0.2)])
-    def test_hopeless_is_twice_chance_but_within_reach(self, classes, bound):
-        assert Recipe().hopeless_below(classes) == pytest.approx(bound)
 
 
 def test_seeded_gives_the_same_draws_and_puts_the_generator_back():

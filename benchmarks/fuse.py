@@ -1,0 +1,191 @@
+"""What rewriting a GemNet for inference gains, and what its time goes into.
+
+    python benchmarks/fuse.py [--quick]
+
+ONNX Runtime, one thread, batch 1, fp32, 224 px; models of a table take turns. `plain` is the file of the model
+as timm builds it (ONNX Runtime folds its batch norms when it loads the file), `fused` that of `gemnet.fuse`.
+speed-up = plain ms / fused ms; per_mac = (ms / MACs) / (mobilenetv2_100's ms / its MACs). The profile gives each
+kind of operation its share of the fused gemnet_a's time; `bound` is the speed-up if everything but convolutions
+and the classifier took no time at all, and `peak` the rate of a large 1x1 convolution alone. `widths` compares
+nets of the same cell and MACs whose widths are multiples of 8 and of 16.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime
+import timm
+import torch
+from result import print_table, write_result
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gemnet.catalog import FAMILY, resolve
+from gemnet.export.form import Form
+from gemnet.export.latency import Latency, measure
+from gemnet.export.onnx import save, trace
+from gemnet.export.plan import choose_plan, runner
+from gemnet.fold import fold_batch_norm
+from gemnet.fuse import fuse
+from gemnet.network import GemNet
+from gemnet.scale import MACROS, solve
+from gemnet.search.spaces.cells import CellSpace
+
+REFERENCE = "mobilenetv2_100"
+IMAGE = (3, 224, 224)
+MACS = 240_000_000
+RANDOM = ((8, "concat"), (16, "sum"), (30, "sum"))  # nodes and merge of random cells
+PLANNED = ("gemnet_a", "gemnet_b", "random 8 concat")  # whose rewrites are tried one by one
+PEAK = (256, 28)  # channels and side of the convolution whose rate is the most that can be hoped for
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="gemnet_a alone, few runs.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
+@click.option("--seed", default=0, show_default=True)
+def main(quick: bool, out: Path | None, as_json: bool, seed: int) -> None:
+    """Measure and write zoo/results/fuse.json."""
+    torch.set_num_threads(1)
+    runs = 20 if quick else 60
+    models = build(quick, seed)
+    reference = timm.create_model(REFERENCE).eval()
+    macs = {name: count_macs(model) for name, model in [(REFERENCE, reference), *models.items()]}
+    runners = {REFERENCE: runner(fold_batch_norm(reference), IMAGE)}
+    for name, model in models.items():
+        runners |= {f"{name} plain": runner(model, IMAGE), f"{name} fused": runner(fuse(model), IMAGE)}
+    times = measure(runners, runs, limit_s=60)
+    rows = [compare(name, macs, times) for name in models]
+    print_table(rows)
+    planned = [(name, models[name]) for name in PLANNED if name in models]
+    rewrites = [{"model": name, **row} for name, model in planned for row in choose_plan(model, IMAGE, runs)[1]]
+    print_table(rewrites)
+    parts, bound = profile(fuse(models["gemnet_a"]))
+    print_table(parts)
+    widths = compare_widths(runs, reference, macs[REFERENCE])
+    print_table(widths)
+    notes = {"reference": REFERENCE, "reference_macs": macs[REFERENCE], "runs": runs, "target_macs": MACS,
+             "bound": bound, "peak_mmacs_per_ms": peak(runs), "rewrites": rewrites, "profile": parts,
+             "widths": widths}  # fmt: skip
+    result = write_result("fuse", seed, rows, out, **notes)
+    if as_json:
+        click.echo(json.dumps(result))
+
+
+def build(quick: bool, seed: int) -> dict[str, GemNet]:
+    """The networks: registered ones, and random cells at 240 M MACs."""
+    models = {name: timm.create_model(name).eval() for name in (("gemnet_a",) if quick else ("gemnet_a", "gemnet_b"))}
+    for nodes, merge in () if quick else RANDOM:
+        space = CellSpace(min_nodes=nodes, max_nodes=nodes)
+        (cell,) = space.sample(1, np.random.default_rng([seed, nodes]))
+        models[f"random {nodes} {merge}"] = GemNet(cell, solve(cell, "imagenet", MACS, merge)).eval()
+    return models
+
+
+def count_macs(model: nn.Module) -> int:
+    """MACs of one image, as torch counts them."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *IMAGE))
+    return int(counter.get_total_flops()) // 2
+
+
+def compare(name: str, macs: Mapping[str, int], times: Mapping[str, Latency]) -> dict[str, Any]:
+    """One model's row. Ratios are medians over runs that took turns."""
+    plain, fused = times[f"{name} plain"], times[f"{name} fused"]
+    per_mac = macs[REFERENCE] / macs[name]
+    return {
+        "model": name, "macs": macs[name], "plain_ms": round(plain.p50_ms, 2), "fused_ms": round(fused.p50_ms, 2),
+        "reference_ms": round(times[REFERENCE].p50_ms, 2), "speed_up": round(plain.ratio / fused.ratio, 3),
+        "plain_per_mac": round(plain.ratio * per_mac, 3), "fused_per_mac": round(fused.ratio * per_mac, 3),
+    }  # fmt: skip
+
+
+def compare_widths(runs: int, reference: nn.Module, reference_macs: int) -> list[dict[str, Any]]:
+    """The registered 224 px networks with widths that are multiples of 8 and of 16, fused."""
+    runners, nets = {REFERENCE: runner(fold_batch_norm(reference), IMAGE)}, {}
+    for name in (name for name, variant in FAMILY.items() if variant.macro == "imagenet"):
+        for divisor in (8, 16):
+            form = dataclasses.replace(MACROS["imagenet"], divisor=divisor)
+            net = solve(FAMILY[name].load(), form, FAMILY[name].macs)
+            nets[name, divisor] = GemNet(resolve(name)[0], net).eval()
+            runners[f"{name} {divisor}"] = runner(fuse(nets[name, divisor]), IMAGE)
+    times = measure(runners, runs, limit_s=60)
+    rows = []
+    for (name, divisor), model in nets.items():
+        macs, time = count_macs(model), times[f"{name} {divisor}"]
+        widths = "/".join(str(stage.node_chs) for stage in model.net.stages)
+        rows.append({"model": name, "divisor": divisor, "widths": widths, "macs": macs, "ms": round(time.p50_ms, 2),
+                     "per_mac": round(time.ratio * reference_macs / macs, 3)})  # fmt: skip
+    return rows
+
+
+def profile(model: nn.Module) -> tuple[list[dict[str, Any]], float]:
+    """Time of each kind of operation in one run, and the bound."""
+    kinds: dict[str, dict[str, float]] = {}
+    total: dict[str, list[float]] = {}
+    facts: dict[str, tuple[str, int]] = {}
+    for event in kernel_events(model):
+        total.setdefault(event["name"], []).append(event["dur"] / 1000)
+        facts[event["name"]] = kind_and_macs(event["args"])
+    for name, times in total.items():
+        kind, macs = facts[name]
+        row = kinds.setdefault(kind, {"count": 0, "ms": 0.0, "mmacs": 0.0})
+        row["count"] += 1
+        row["ms"] += float(np.median(times))
+        row["mmacs"] += macs / 1e6
+    whole = sum(row["ms"] for row in kinds.values())
+    rows = [
+        {"kind": kind, "count": row["count"], "ms": round(row["ms"], 3), "share": round(row["ms"] / whole, 3),
+         "mmacs_per_ms": round(row["mmacs"] / row["ms"], 1)}
+        for kind, row in sorted(kinds.items(), key=lambda item: -item[1]["ms"])
+    ]  # fmt: skip
+    needed = sum(row["ms"] for kind, row in kinds.items() if row["mmacs"])
+    return rows, round(whole / needed, 3)
+
+
+def kernel_events(model: nn.Module, runs: int = 40) -> list[dict[str, Any]]:
+    """What ONNX Runtime's profiler tells of each kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        save(trace(model, Form(IMAGE)), path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level, options.enable_profiling = 3, True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: np.zeros((1, *IMAGE), np.float32)}
+        for _ in range(runs):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return [event for event in events if event["name"].endswith("_kernel_time")]
+
+
+def kind_and_macs(args: Mapping[str, Any]) -> tuple[str, int]:
+    """What a kernel is, and its MACs with the channels that the runtime pads to its block."""
+    (out,) = args["output_type_shape"][0].values()
+    shapes = [next(iter(entry.values())) for entry in args["input_type_shape"]]
+    if args["op_name"] == "Gemm":
+        return "classifier", out[1] * shapes[0][1]
+    if args["op_name"] != "Conv":
+        return args["op_name"], 0
+    _, chans, height, width = shapes[1]
+    kind = "1x1 convolution" if height == 1 else "depthwise convolution" if chans == 1 else "stem"
+    return kind, chans * height * width * out[1] * out[2] * out[3]
+
+
+def peak(runs: int) -> float:
+    """Million MACs a millisecond of a large 1x1 convolution alone."""
+    chans, side = PEAK
+    conv = nn.Conv2d(chans, chans, 1).eval()
+    time = measure({"peak": runner(conv, (chans, side, side))}, runs)["peak"]
+    return round(chans * chans * side * side / 1e6 / time.p50_ms, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Weights that come with the package: `zoo/pretrained.json` lists them, each with its file's sha256.
+
+An entry stands under the name timm knows the weights by, `arch.tag`:
+
+    {"schema": "gemnet.pretrained/1",
+     "weights": {"gemnet_a_cifar.cifar10": {"file": "weights/NAME.safetensors", "sha256": "...",
+                                            "model_args": {"cell": {...}, "net": {...}}, "cfg": {"mean": [...]}}}}
+
+`model_args` is what the weights were trained as, so that they load whatever becomes of the name's cell;
+`cfg` holds fields of timm's pretrained cfg that differ from the name's own.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import settings, zoo
+from .errors import ConfigError
+
+SCHEMA = "gemnet.pretrained/1"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of weights in the package.
+
+    Args:
+        file: its path inside the zoo.
+        sha256: of its bytes, in hex.
+        model_args: `cell` and `net` as JSON objects.
+        cfg: fields of timm's pretrained cfg.
+    """
+
+    file: str
+    sha256: str
+    model_args: dict[str, Any]
+    cfg: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        path = Path(self.file)
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".safetensors":
+            raise ConfigError(f"weights are a .safetensors file inside the zoo, got {self.file!r}")
+        if set(self.model_args) != {"cell", "net"}:
+            raise ConfigError(f"model_args of {self.file} are cell and net, got {sorted(self.model_args)}")
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return zoo.path(self.file)
+
+    def check(self) -> None:
+        """Raises ConfigError unless the file is there and has the sha256 it should."""
+        try:
+            digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"cannot read weights {self.path}: {error.strerror}; install gemnet again") from None
+        if digest != self.sha256:
+            raise ConfigError(
+                f"{self.path} is damaged: its sha256 is {digest}, not {self.sha256}; install gemnet again"
+            )
+
+
+def load_weights_list(path: Path | None = None) -> dict[str, Weights]:
+    """All weights of the package by their name; raises ConfigError for a malformed list."""
+    data = json.loads((path or zoo.path("pretrained.json")).read_text(encoding="utf-8"))
+    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+        raise ConfigError(f"the list of weights has another schema than {SCHEMA!r}")
+    return {name: settings.from_dict(Weights, entry, f"weights {name}") for name, entry in data["weights"].items()}

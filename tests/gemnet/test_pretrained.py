@@ -1,0 +1,94 @@
+"""Weights in the package are tried in a zoo of the test's own."""
+
+import hashlib
+import importlib
+import json
+import shutil
+import warnings
+
+import pytest
+import timm
+import torch
+
+from gemnet import gemnet as entry_points
+from gemnet import zoo
+from gemnet.catalog import FAMILY
+from gemnet.errors import ConfigError
+from gemnet.pretrained import load_weights_list
+from gemnet.weights import save_weights
+
+NAME = "gemnet_a_cifar.test"
+
+
+def register() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm tells that a name is registered again
+        importlib.reload(entry_points)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """The weights of `gemnet_a_cifar.test`, registered until the test is over."""
+    shutil.copytree(zoo.path("cells"), tmp_path / "cells")
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "test.safetensors"
+    torch.manual_seed(0)
+    model = timm.create_model("gemnet_a_cifar")
+    save_weights(model, file)
+    form = FAMILY["gemnet_a_cifar"]
+    entry = {
+        "file": "weights/test.safetensors", "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "model_args": {"cell": form.load().to_dict(), "net": form.net().to_dict()}, "cfg": {"crop_pct": 0.9},
+    }  # fmt: skip
+    listed = {"schema": "gemnet.pretrained/1", "weights": {NAME: entry}}
+    (tmp_path / "pretrained.json").write_text(json.dumps(listed))
+    with monkeypatch.context() as patch:
+        patch.setattr(zoo, "PACKAGE", tmp_path)
+        register()
+        yield model
+    register()
+
+
+def test_shipped_weights_load_under_their_name_and_as_the_default(shipped, tmp_path):
+    assert timm.list_models("gemnet*", pretrained=True) == ["gemnet_a_cifar", NAME]
+    for name in (NAME, "gemnet_a_cifar"):
+        model = timm.create_model(name, pretrained=True)
+        assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), shipped.state_dict().values()))
+        assert (model.pretrained_cfg["tag"], model.pretrained_cfg["crop_pct"]) == ("test", 0.9)
+    assert timm.create_model(NAME, pretrained=True, num_classes=3, in_chans=1)(torch.zeros(1, 1, 32, 32)).shape == (
+        1,
+        3,
+    )
+    with pytest.raises(RuntimeError, match=f"weights exist for {NAME}"):
+        timm.create_model("gemnet_b", pretrained=True)
+
+
+def test_weights_load_whatever_becomes_of_the_names_cell(shipped, tmp_path):
+    shutil.copy(tmp_path / "cells" / "gemnet_b.json", tmp_path / "cells" / "gemnet_a.json")
+    model = timm.create_model(NAME, pretrained=True)
+    assert model.cells == shipped.cells != timm.create_model("gemnet_a_cifar").cells
+
+
+def test_a_damaged_file_is_not_used(shipped, tmp_path):
+    file = tmp_path / "weights" / "test.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="is damaged: its sha256 is"):
+        timm.create_model(NAME, pretrained=True)
+    file.unlink()
+    with pytest.raises(ConfigError, match="cannot read weights"):
+        timm.create_model(NAME, pretrained=True)
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../weights.safetensors", "weights/a.pth"])
+def test_a_list_names_files_inside_the_zoo_only(file, tmp_path):
+    entry = {"file": file, "sha256": "", "model_args": {"cell": {}, "net": {}}}
+    (tmp_path / "list.json").write_text(json.dumps({"schema": "gemnet.pretrained/1", "weights": {"a": entry}}))
+    with pytest.raises(ConfigError, match=r"a \.safetensors file inside the zoo"):
+        load_weights_list(tmp_path / "list.json")
+
+
+def test_the_packaged_list_is_read_and_its_files_are_whole():
+    for weights in load_weights_list().values():
+        weights.check()

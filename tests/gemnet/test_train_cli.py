@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from gemnet.cli import main
+from gemnet.data import load
+
+CELL = {"schema": "gemnet.cell/1", "ops": ["input", "sepconv3x3"], "edges": [[0, 1]]}
+SMALL = ["--macro", "proxy", "--macs", "0.8", "--device", "cpu"]
+QUICK = ["--recipe", "cifar-cpu-short", "--set", "epochs=2", "--set", "batch_size=32", "--set", "crop_padding=0"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a cell and a set of 200 + 60 images of two classes, told apart by their brightness."""
+    folder, rng = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
+    (folder / "cell.json").write_text(json.dumps(CELL))
+    arrays = {}
+    for part, count in (("train", 200), ("test", 60)):
+        labels = np.arange(count) % 2
+        noise = rng.integers(0, 100, (count, 16, 16, 3))
+        images = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
+        arrays |= {f"{part}_images": images, f"{part}_labels": labels}
+    np.savez(folder / "set.npz", **arrays, classes=np.array(["dark", "bright"]))
+    return folder
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def fails(*arguments):
+    """The one line of a command that fails as a usage error or a failure, without a traceback."""
+    result = call(*arguments)
+    assert result.exit_code in (1, 2) and result.stderr.startswith("Error: "), result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    torch.set_num_threads(1)
+    out = home / "out"
+    asked = [home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", out]
+    result = call("train", *asked, "--json")
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+class TestTrain:
+    def test_leaves_a_model_that_timm_loads_with_the_scores_told(self, home, trained):
+        out, result = trained
+        assert result["test"]["top1"] > 0.9 and result["test"]["images"] == 60
+        model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
+        data = load(f"npz:{home / 'set.npz'}")
+        cfg = model.pretrained_cfg
+        assert (cfg["mean"], cfg["input_size"]) == (pytest.approx(data.mean), (3, 16, 16))
+        assert cfg["label_names"] == ["dark", "bright"]
+        pixels = (torch.from_numpy(data.test.images) / 255 - torch.tensor(cfg["mean"])) / torch.tensor(cfg["std"])
+        with torch.inference_mode():
+            chosen = model(pixels.permute(0, 3, 1, 2)).argmax(1).numpy()
+        assert (chosen == data.test.labels).mean() == result["test"]["top1"]
+
+    def test_the_same_command_with_resume_tells_the_result_again(self, home, trained):
+        out, before = trained
+        again = call(
+            "train", home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", out, "--resume"
+        )
+        assert again.exit_code == 0
+        assert f"top-1 {100 * before['test']['top1']:.2f} %" in again.stdout
+
+    def test_pretrained_weights_are_begun_with_and_a_head_of_other_classes_is_new(self, home, trained, tmp_path):
+        images = load(f"npz:{home / 'set.npz'}").train.images[:90]
+        np.savez(tmp_path / "three.npz", train_images=images, train_labels=np.arange(90) % 3)
+        place = f"local-dir:{trained[0]}"
+        changes = ["epochs=1", "lr=1e-12", "warmup_epochs=0", "layer_decay=0.5"]
+        still = [*QUICK, *(word for change in changes for word in ("--set", change))]
+        command = ["train", place, "--data", f"npz:{tmp_path / 'three.npz'}", *still, "--device", "cpu", "--pretrained"]
+        result = call(*command, "--out", tmp_path / "out", "--json")
+        assert result.exit_code == 0, result.output
+        before, after = (timm.create_model(f"local-dir:{p}", pretrained=True) for p in (trained[0], tmp_path / "out"))
+        assert after.num_classes == 3
+        assert torch.allclose(before.stem.conv.weight, after.stem.conv.weight)
+        assert after.pretrained_cfg["mean"] == before.pretrained_cfg["mean"]
+
+    def test_images_of_a_folder_are_streamed_when_the_recipe_has_a_size(self, home, tmp_path):
+        for name, value in (("dark", 20), ("bright", 200)):
+            (tmp_path / "images" / name).mkdir(parents=True)
+            for k in range(10):
+                Image.new("RGB", (30, 24), (value + k,) * 3).save(tmp_path / "images" / name / f"{k}.png")
+        folder = f"folder:{tmp_path / 'images'}"
+        small = ["--set", "img_size=16", "--set", "batch_size=9", "--set", "epochs=1", "--set", "warmup_epochs=0"]
+        asked = [home / "cell.json", "--data", folder, "--recipe", "finetune", *small, *SMALL, "--workers", "0"]
+        result = call("train", *asked, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        scored = call("eval", tmp_path / "out", "--data", folder, "--workers", "0", "--split", "train", "--json")
+        told = json.loads(scored.stdout)
+        assert told["images"] == 18 and told["classes"] == ["bright", "dark"]
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 16, 16]
+
+    def test_wrong_requests_are_one_line(self, home, trained, tmp_path):
+        data, cell = f"npz:{home / 'set.npz'}", home / "cell.json"
+        misspelt = ["--recipe", "cifar", "--out", tmp_path / "x"]
+        assert "did you mean 'cifar-" in fails("train", cell, "--data", data, *misspelt)
+        wrong = ["--set", "epoch=3", "--out", tmp_path / "x"]
+        assert "did you mean 'epochs'" in fails("train", cell, "--data", data, *QUICK, *wrong)
+        assert "--resume" in fails("train", cell, "--data", data, *QUICK, *SMALL, "--out", trained[0])
+        other = [*QUICK, "--set", "lr=0.2", *SMALL, "--out", trained[0], "--resume"]
+        assert "recipe.lr was 0.1 and is now 0.2" in fails("train", cell, "--data", data, *other)
+        assert "unknown model or cell" in fails("train", "gemnt_a", "--data", data, *QUICK, "--out", tmp_path / "x")
+        fresh = [cell, "--data", data, *QUICK, "--pretrained", "--out", tmp_path / "x"]
+        assert "has no weights of that form; begin with a trained folder" in fails("train", *fresh)
+        (tmp_path / "file").write_text("")
+        nowhere = [*QUICK, *SMALL, "--out", tmp_path / "file" / "x"]
+        assert "cannot be written" in fails("train", cell, "--data", data, *nowhere)
+        assert not (tmp_path / "x").exists()
+
+
+class TestEval:
+    def test_scores_a_trained_folder_as_the_training_did(self, home, trained):
+        out, result = trained
+        scored = call("eval", out, "--data", f"npz:{home / 'set.npz'}", "--json")
+        told = json.loads(scored.stdout)
+        assert {name: told[name] for name in ("top1", "top5", "images")} == {
+            name: result["test"][name] for name in ("top1", "top5", "images")
+        }
+        assert told["split"] == "test" and told["images_per_s"] > 0
+        shown = call("eval", f"local-dir:{out}", "--data", f"npz:{home / 'set.npz'}", "--split", "val")
+        assert "val split, 20 images" in shown.stdout and "bright" in shown.stdout
+
+    def test_weights_in_a_file_go_with_a_cell(self, home, trained):
+        weights = ["--weights", trained[0] / "model.safetensors"]
+        scored = call("eval", home / "cell.json", *SMALL, "--data", f"npz:{home / 'set.npz'}", *weights, "--json")
+        assert json.loads(scored.stdout)["top1"] == trained[1]["test"]["top1"]
+
+    def test_wrong_requests_are_one_line(self, home, trained, tmp_path):
+        data = f"npz:{home / 'set.npz'}"
+        assert "for 2 classes, but the data has 10" in fails("eval", trained[0], "--data", "fashion-mini")
+        assert "has no weights of its own" in fails("eval", home / "cell.json", "--data", data)
+        weights = ["--weights", trained[0] / "model.safetensors"]
+        assert "another model's weights" in fails("eval", "gemnet_a", *SMALL, "--macs", "3", "--data", data, *weights)
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken" / "config.json").write_text((trained[0] / "config.json").read_text())
+        assert "cannot be made or loaded" in fails("eval", tmp_path / "broken", "--data", data)
+        np.savez(tmp_path / "only.npz", train_images=np.zeros((8, 4, 4, 3), np.uint8), train_labels=np.arange(8) % 2)
+        only = f"npz:{tmp_path / 'only.npz'}"
+        assert "has no test split" in fails("eval", trained[0], "--data", only, "--split", "test")
