@@ -22,9 +22,9 @@ from gemnet.cell import Cell
 from gemnet.search.compose import compose
 from gemnet.search.embedding import Encoder
 from gemnet.search.opening import look
-from gemnet.search.predictor import build_predictor
+from gemnet.search.predictor import Embedder, build_predictor
 from gemnet.search.standing import Standing, standing
-from gemnet.search.strategies.nasgem import read_predictions
+from gemnet.search.strategies.nasgem import Unembedded, read_predictions
 
 FOLDS = 7
 
@@ -49,10 +49,11 @@ def main(study: Path, name: str, out: Path | None, as_json: bool) -> None:
          "predicted": predicted[trial.arch_key]["mean"] if trial.arch_key in predicted else None}
         for trial in random + finalists if trial.done
     ]  # fmt: skip
-    encoder = Encoder.load(folders["encoder"], parts.space)
+    embeds = "encoder" in folders
+    encoder = Encoder.load(folders["encoder"], parts.space) if embeds else Unembedded(parts.space.vocabulary)
     summary = summarise(found, random, rows) | {
         "tau_cross_validated": cross_validated(parts, encoder, random), "folds": FOLDS,
-        "encoder": json.loads((folders["encoder"] / "report.json").read_text()),
+        "encoder": json.loads((folders["encoder"] / "report.json").read_text()) if embeds else None,
         "candidates": parts.settings["strategy"]["candidates"], "hours": hours(study),
     }  # fmt: skip
     print_table(rows)
@@ -85,7 +86,7 @@ def summarise(found: Standing, random: list[Any], rows: list[dict[str, Any]]) ->
     }  # fmt: skip
 
 
-def cross_validated(parts: Any, encoder: Encoder, trials: list[Any]) -> float:
+def cross_validated(parts: Any, encoder: Embedder, trials: list[Any]) -> float:
     """Kendall tau of out-of-fold predictions against scores."""
     cells = [Cell.from_dict(trial.arch) for trial in trials]
     scores = np.array([parts.objective.score(trial.metrics) for trial in trials])

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gemnet.durable import file_sha256, sync_folder, sync_tree
 from gemnet.errors import ReplayError, StudyError
 
-from .durable import file_sha256, sync_folder, sync_tree
 from .journal import Journal, Row
+from .replay import REMEDY
 
 
 class Artifacts:
@@ -37,7 +38,8 @@ class Artifacts:
         """
         row = self._journal.get("artifact", name)
         if row is not None and row.body["inputs"] != inputs:
-            raise ReplayError(f"replay diverged at {name}: the artifact was built from other inputs than it is now")
+            reason = "the artifact was built from other inputs than it is now"
+            raise ReplayError(f"replay diverged at {name}: {reason}; {REMEDY}")
         folder = f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-{inputs[:12]}"
         final, partial = self._root / folder, self._root / ".partial" / folder
         if row is not None and (final.is_dir() or partial.is_dir()):
@@ -47,7 +49,7 @@ class Artifacts:
             partial.mkdir(parents=True, exist_ok=True)
             if final.is_dir():  # never journalled: not ours to trust
                 shutil.rmtree(final)
-            build(partial)
+            _build(name, partial, build)
             self._record(name, inputs, partial, folder)
             place = partial
         if place == partial:
@@ -64,9 +66,34 @@ class Artifacts:
         self._journal.append("artifact", name, {"inputs": inputs, "folder": folder, "files": sums})
 
 
+def _build(name: str, folder: Path, build: Callable[[Path], None]) -> None:
+    try:
+        build(folder)
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":  # no OSError, even on a full disk
+            raise StudyError(f"cannot build artifact {name!r} in {folder}: {error}; mend this and resume") from None
+        raise
+
+
+def problems_of(root: Path, row: Row) -> list[str]:
+    """What is wrong with the files of a journalled artifact, one line each."""
+    name, folder = row.key, str(row.body["folder"])
+    place = root / folder if (root / folder).is_dir() else root / ".partial" / folder
+    if not place.is_dir():
+        return [f"artifact {name!r}: {root / folder} is missing; resume builds it again"]
+    return _damaged(name, place, row)
+
+
 def _verify(name: str, folder: Path, row: Row) -> None:
+    for problem in _damaged(name, folder, row):
+        raise StudyError(problem)
+
+
+def _damaged(name: str, folder: Path, row: Row) -> list[str]:
+    found = []
     for relative, sha256 in row.body["files"].items():
         file = folder / relative
         state = "missing" if not file.is_file() else "damaged" if file_sha256(file) != sha256 else None
         if state:
-            raise StudyError(f"artifact {name!r}: {file} is {state}; delete {folder} and resume to build it again")
+            found.append(f"artifact {name!r}: {file} is {state}; delete {folder} and resume to build it again")
+    return found

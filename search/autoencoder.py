@@ -4,7 +4,7 @@
 |--------|-------------------------------------------------------------------------------|
 | S_g    | WL similarity of two graphs (search/wl.py)                                    |
 | S_e    | cosine of their embeddings                                                    |
-| L      | BCE(edges) + CE(ops) + alpha * mean over pairs of (S_e - S_g)^2               |
+| L      | -log p(G; g) / N + alpha * mean over pairs of (S_e - S_g)^2                   |
 
 Every step draws fresh graphs; half of the batch are random graphs, whose pairs are all compared,
 the other half the same graphs after 1 to 8 random edits, compared with their origin, so that near
@@ -83,13 +83,20 @@ def tensors(graphs: GraphBatch) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.from_numpy(graphs.dense).float(), torch.from_numpy(graphs.present).float()
 
 
-def reconstruction(model: Autoencoder, g: Tensor, graphs: GraphBatch) -> tuple[Tensor, Tensor]:
-    """BCE of the edges between present nodes, and CE of the ops with "absent" as one more op."""
+def reconstruction(model: Autoencoder, g: Tensor, graphs: GraphBatch) -> Tensor:
+    """`log_loss` of a model's decoder."""
     op_logits, edge_logits = model.decoder(g)
-    codes, edges, valid = targets(graphs, model.decoder.pairs)
-    weight = valid / valid.sum()
-    edge_loss = nn.functional.binary_cross_entropy_with_logits(edge_logits, edges, weight, reduction="sum")
-    return edge_loss, nn.functional.cross_entropy(op_logits.flatten(0, 1), codes.flatten())
+    return log_loss(op_logits, edge_logits, *targets(graphs, model.decoder.pairs))
+
+
+def log_loss(op_logits: Tensor, edge_logits: Tensor, codes: Tensor, edges: Tensor, valid: Tensor) -> Tensor:
+    """-log p(G; g) / N, the mean over graphs: nats per node place, "absent" being one more op.
+
+    Taken as one likelihood, the N(N-1)/2 edges weigh about N/2 times what their mean would.
+    """
+    edge_nats = nn.functional.binary_cross_entropy_with_logits(edge_logits, edges, valid.float(), reduction="sum")
+    op_nats = nn.functional.cross_entropy(op_logits.flatten(0, 1), codes.flatten(), reduction="sum")
+    return (edge_nats + op_nats) / codes.numel()
 
 
 def targets(graphs: GraphBatch, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,8 +173,8 @@ def train_autoencoder(
         optimiser.param_groups[0]["lr"] = settings.lr * (1 + math.cos(math.pi * done)) / 2
         graphs, random, edited = next(stream)
         g = model(graphs)
-        edge_loss, op_loss = reconstruction(model, g, graphs)
-        loss = edge_loss + op_loss + settings.alpha * similarity_loss(g, random, edited, settings.calibrate)
+        loss = reconstruction(model, g, graphs)
+        loss = loss + settings.alpha * similarity_loss(g, random, edited, settings.calibrate)
         if not math.isfinite(loss.item()):
             raise TrainingError(f"the encoder's loss became {loss.item()} at step {step + 1}; lower encoder.lr")
         optimiser.zero_grad()

@@ -28,6 +28,7 @@ from .table import absolute, load_table
 from .threads import environment_threads, torch_threads
 
 SCHEMA = "gemnet.benchmark/1"
+NASGEM = {"samples": 10, "finalists": 1, "acquisition": "ei"}  # what finds a best architecture soonest
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def benchmark(
     queries: int,
     workers: int = 0,
     on_run: Callable[[Run], None] | None = None,
+    known: Sequence[Run] = (),
 ) -> Report:
     """The report of `seeds` runs of a strategy on a table.
 
@@ -119,6 +121,7 @@ def benchmark(
         queries: the most a run may make; no more than the table has different architectures.
         workers: processes; 0 runs in this one. The result does not depend on it.
         on_run: called after each run.
+        known: runs of the same table, settings and number of queries that are not made again.
 
     Raises:
         UnknownNameError: an unknown table, strategy or setting.
@@ -133,8 +136,9 @@ def benchmark(
     strategy = make_strategy(_settings(section, queries, space.structures))
     with tempfile.TemporaryDirectory() as folder:
         task = _Task(table, strategy, queries, evaluator.best(), folder)
-        runs = []
-        for run in task.run_all(seeds, workers):
+        runs = [run for run in known if run.seed < seeds]
+        missing = sorted(set(range(seeds)) - {run.seed for run in runs})
+        for run in task.run_all(missing, workers):
             runs.append(run)
             if on_run is not None:
                 on_run(run)
@@ -144,10 +148,10 @@ def benchmark(
 
 
 def _settings(section: dict[str, Any], queries: int, structures: int) -> dict[str, Any]:
-    """A strategy's settings for a table: enough samples for all queries; every candidate, for NASGEM."""
+    """A strategy's settings for a table: enough samples for all queries; for NASGEM, all candidates and EI."""
     if section.get("name") != "nasgem":
         return {"samples": queries} | section
-    given: dict[str, Any] = {"samples": 20, "finalists": 5, "candidates": structures, "block": structures} | section
+    given: dict[str, Any] = {**NASGEM, "candidates": structures, "block": structures, **section}
     samples, finalists = given["samples"], given["finalists"]
     if not isinstance(samples, int) or not isinstance(finalists, int) or finalists < 1:
         return given  # the settings' own check says what is wrong
@@ -164,15 +168,15 @@ class _Task:
     target: float
     folder: str
 
-    def run_all(self, seeds: int, workers: int) -> Iterator[Run]:
-        """All runs, as they end; the first alone, since it makes what is shared."""
-        yield self.run(0)
-        if workers < 2 or seeds < 3:
-            yield from map(self.run, range(1, seeds))
+    def run_all(self, seeds: Sequence[int], workers: int) -> Iterator[Run]:
+        """The runs of these seeds, as they end; the first alone, since it makes what is shared."""
+        yield from map(self.run, seeds[:1])
+        if workers < 2 or len(seeds) < 3:
+            yield from map(self.run, seeds[1:])
             return
         context = get_context("spawn")
-        with environment_threads(1), ProcessPoolExecutor(min(workers, seeds - 1), context) as pool:
-            waiting = [pool.submit(self.run, seed) for seed in range(1, seeds)]
+        with environment_threads(1), ProcessPoolExecutor(min(workers, len(seeds) - 1), context) as pool:
+            waiting = [pool.submit(self.run, seed) for seed in seeds[1:]]
             try:
                 for future in as_completed(waiting):
                     yield future.result()

@@ -13,14 +13,13 @@ from gemnet.errors import EvaluationError
 
 from . import crew, wl
 from .graphs import Bits, Bools, GraphBatch, Ints, concat
+from .readout import light
 from .threads import torch_threads
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from .embedding import Encoder
+    from .gp import Arrays
     from .learning import PredictorSettings
-    from .predictor import Predictor
+    from .predictor import Embedder, Predictor
 
 SLOW_TRIES, SLOW_BLOCKS = 1024, 4  # graphs of a block judged one by one in vain; blocks with none to give up after
 
@@ -128,7 +127,8 @@ class Blocks:
             new = new[~np.isin(hashes[new], self.known)]
         if not len(new):
             return None
-        graphs, hashes = graphs[new], hashes[new]
+        if len(new) < len(graphs):  # else keep what is known of them
+            graphs, hashes = graphs[new], hashes[new]
         found = Ranked(graphs, hashes, *self.predict(graphs)).sorted()
         return self._within(found.take(np.flatnonzero(~(found.mean < least))))
 
@@ -153,17 +153,18 @@ class Portable:
         predictor: made by `build_predictor` of these settings, encoder and seed, then fitted.
     """
 
-    def __init__(self, predictor: "Predictor", settings: "PredictorSettings", encoder: "Encoder", seed: int) -> None:
+    def __init__(self, predictor: "Predictor", settings: "PredictorSettings", encoder: "Embedder", seed: int) -> None:
         self.predictor, self.settings, self.encoder, self.seed = predictor, settings, encoder, seed
 
     def __call__(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         return self.predictor.predict(graphs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.predictor.state(), self.settings, self.encoder, self.seed)
+        encoder = light(self.encoder) if self.settings.form != "mlp" else self.encoder
+        return _restored, (self.predictor.state(), self.settings, encoder, self.seed)
 
 
-def _restored(state: "dict[str, Tensor]", settings: "PredictorSettings", encoder: "Encoder", seed: int) -> Portable:
+def _restored(state: "Arrays", settings: "PredictorSettings", encoder: "Embedder", seed: int) -> Portable:
     from .predictor import build_predictor
 
     predictor = build_predictor(settings, encoder, seed)

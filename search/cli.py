@@ -1,41 +1,95 @@
 """The command line `gemnet-search`; everything heavy is imported inside the commands."""
 
+import functools
 import json
-import os
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gemnet import __version__
-from gemnet.cli_base import INTERRUPTED, GemnetGroup
+from gemnet.cli_base import GemnetGroup
+from gemnet.stopping import Stop
+
+from . import cli_keep, cli_look
+from .cli_look import DIRECTORY, JSON, described
 
 if TYPE_CHECKING:
     from .compose import Parts
     from .study import Study
-    from .trial import Trial
+    from .workforce import Workforce
 
-F = TypeVar("F", bound=Callable[..., Any])
-DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+SIGNALLED = 128  # a shell's exit code for a process that a signal ended, to which the signal's number is added
 
 
-def search_options(command: F) -> F:
-    """The options that `run` and `resume` have in common."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Options:
+    """What `run` and `resume` are told alike; see `search_options`."""
+
+    data: str | None
+    preset: str | None
+    changes: tuple[str, ...]
+    workers: str | None
+    devices: str | None
+    cpus: float
+    gpus: float
+    quiet: bool
+    as_json: bool
+
+    def changed(self, sections: dict[str, Any]) -> dict[str, Any]:
+        """Sections of settings with --set and --data."""
+        from . import presets
+
+        given = presets.override(sections, self.changes)
+        name = self.data or given["data"].get("name")
+        return given | {"data": {"name": presets.data_name(name)} if isinstance(name, str) else given["data"]}
+
+    def workforce(self) -> "Workforce":
+        """Who measures."""
+        return workforce(self.workers, self.devices, self.cpus, self.gpus)
+
+
+def workforce(workers: str | None, devices: str | None = None, cpus: float = 1.0, gpus: float = 0.0) -> "Workforce":
+    """The workforce that `--workers` and the options beside it name."""
+    from .workforce import LOCAL, RAY, Workforce, processors
+
+    if workers is not None and workers != RAY and not workers.isdecimal():
+        raise click.BadParameter(f"expected a number or 'ray', got {workers!r}", param_hint="'--workers'")
+    count = 0 if workers == RAY else processors() if workers is None else int(workers)
+    listed = tuple(name.strip() for name in devices.split(",")) if devices else ()
+    return Workforce(count, RAY if workers == RAY else LOCAL, listed, cpus, gpus)
+
+
+WORKERS = click.option("--workers", metavar="N|ray", show_default="the processors",
+                       help="Processes that measure, one thread each, 0 for the main process; "
+                            "or ray: the Ray cluster there is, or that RAY_ADDRESS names.")  # fmt: skip
+
+
+def search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `run` and `resume` have in common, given to a command as `options`."""
+
+    @functools.wraps(command)
+    def bundled(**given: Any) -> None:
+        options = Options(**{field.name: given.pop(field.name) for field in fields(Options)})
+        command(options=options, **given)
+
     for option in reversed((
         click.option("--data", metavar="NAME", help="Data set, such as cifar10, npz:FILE or folder:DIR."),
         click.option("--preset", metavar="NAME", help="Settings to start from: a name such as demo, or a JSON file."),
         click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
                      help="Change one setting, such as strategy.samples=24. May be repeated."),
-        click.option("--workers", type=click.IntRange(0, 1024), default=cpus, show_default="the processors",
-                     help="Processes that measure, one thread each; 0 measures in the main process."),
+        WORKERS,
+        click.option("--devices", metavar="LIST", help="CUDA devices, such as 0,1: the workers share them evenly."),
+        click.option("--cpus", type=float, default=1.0, show_default=True, help="Processors per trial, with Ray."),
+        click.option("--gpus", type=float, default=0.0, show_default=True, help="GPUs per trial, with Ray; 0.5 is two "
+                     "trials on each."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
         JSON,
     )):  # fmt: skip
-        command = option(command)
-    return command
+        bundled = option(bundled)
+    return bundled
 
 
 @click.group(cls=GemnetGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,154 +102,74 @@ def main() -> None:
     """
 
 
+for _command in (*cli_look.COMMANDS, *cli_keep.COMMANDS):
+    main.add_command(_command)
+
+
 @main.command()
 @DIRECTORY
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--dry-run", is_flag=True, help="Start nothing: say what time, memory and disk it would take.")
 @search_options
-def run(
-    directory: Path,
-    seed: int,
-    data: str | None,
-    preset: str | None,
-    changes: tuple[str, ...],
-    workers: int,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def run(directory: Path, seed: int, dry_run: bool, options: Options) -> None:
     """Start a search in the new directory DIR."""
     from . import presets
+    from .checking import check, check_devices
     from .compose import compose
     from .opening import refuse_occupied
-    from .progress import Progress
-    from .study import Study
 
     refuse_occupied(directory)
-    sections = _changed(presets.load(preset or "demo"), data, changes)
-    parts = compose(sections)
+    team = options.workforce()
+    parts = compose(options.changed(presets.load(options.preset or "demo")))
+    check_devices(parts, team.devices)
+    check(parts)
+    if dry_run:
+        _tell_cost(parts, team, options.as_json)
+        return
 
-    def start() -> "Study":
-        return Study.create(
-            directory,
-            parts.settings,
-            seed=seed,
-            space=parts.space,
-            evaluator=parts.evaluator,
-            objective=parts.objective,
-            workers=workers,
-            progress=Progress(quiet),
-        )
+    def start(**how: Any) -> "Study":
+        from .study import Study
 
-    _search(directory, start, parts, as_json)
+        return Study.create(directory, parts, seed=seed, **how)
+
+    _search(directory, start, team, options)
 
 
 @main.command()
 @DIRECTORY
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Must be the study's when given.")
-@search_options
 @click.option("--retry-failed", is_flag=True, help="Measure trials again that a time limit or a dead worker ended.")
-def resume(
-    directory: Path,
-    seed: int | None,
-    data: str | None,
-    preset: str | None,
-    changes: tuple[str, ...],
-    workers: int,
-    quiet: bool,
-    as_json: bool,
-    retry_failed: bool,
-) -> None:
+@click.option("--from", "source", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Take over the trials that export --jsonl wrote, and the settings when DIR is new.")  # fmt: skip
+@search_options
+def resume(directory: Path, seed: int | None, retry_failed: bool, source: Path | None, options: Options) -> None:
     """Go on with the search in DIR.
 
     Settings need not be repeated; those that are given must be the ones it was started with.
     """
     from . import presets
+    from .checking import check_devices
     from .compose import compose
     from .opening import refuse_other_settings
-    from .progress import Progress
-    from .record import read_record
+    from .record import FILE, read_record
     from .study import Study
+    from .transfer import carry_over, read_jsonl
 
+    team, carried = options.workforce(), read_jsonl(source) if source else None
+    if carried is not None and not (directory / FILE).exists():
+        parts = compose(options.changed(carried.settings))
+        Study.create(directory, parts, seed=carried.seed).close()
     record, _ = read_record(directory)
-    if preset or data or changes:
-        wanted = _changed(presets.load(preset) if preset else record.settings, data, changes)
+    if options.preset or options.data or options.changes:
+        wanted = options.changed(presets.load(options.preset) if options.preset else record.settings)
         refuse_other_settings(record, compose(wanted).settings, seed)
-    refuse_other_settings(record, None, seed)
+    refuse_other_settings(record, None, carried.seed if carried and seed is None else seed)
     parts = compose(record.settings)
-
-    def start() -> "Study":
-        return Study.open(
-            directory,
-            space=parts.space,
-            evaluator=parts.evaluator,
-            objective=parts.objective,
-            workers=workers,
-            progress=Progress(quiet),
-            retry_failed=retry_failed,
-        )
-
-    _search(directory, start, parts, as_json)
-
-
-@main.command()
-@DIRECTORY
-@JSON
-def status(directory: Path, as_json: bool) -> None:
-    """Show how far the search in DIR is; may be asked while it runs."""
-    from .standing import standing
-
-    found = standing(directory)
-    if as_json:
-        click.echo(json.dumps(found.to_dict()))
-        return
-    by = f" ({found.worker})" if found.state == "running" else ""
-    click.echo(f"{directory}: {found.state}{by}, strategy {found.strategy}, seed {found.record.seed}")
-    for phase in found.phases:
-        notes = [f"{phase.failed} failed"] if phase.failed else []
-        notes += [f"{phase.infra} failed:infra (resume --retry-failed)"] if phase.infra else []
-        click.echo(f"  {phase.name}: " + ", ".join([f"{phase.done} of {phase.asked} measured", *notes]))
-    if found.ranking:
-        click.echo(f"  best {'' if found.state == 'finished' else 'so far '}{_described(*found.best())}")
-
-
-@main.command()
-@DIRECTORY
-@click.option("--cell", "file", type=click.Path(path_type=Path, dir_okay=False),
-              help="Write the cell, as JSON, to this file.")
-@JSON
-def best(directory: Path, file: Path | None, as_json: bool) -> None:
-    """Show the best cell that the search in DIR has found."""
-    from .standing import standing
-
-    found = standing(directory)
-    trial, score = found.best()
-    if file is not None:
-        from .durable import write_atomic
-        from .promote import best_cell
-
-        write_atomic(file, json.dumps(best_cell(found).to_dict()) + "\n")
-    if as_json:
-        click.echo(json.dumps(found.best_dict()))
-    else:
-        click.echo(_described(trial, score))
-        if found.state != "finished":
-            click.echo(f"The search is {found.state}: this is the best of {found.trials} trials so far.", err=True)
-
-
-@main.command()
-@DIRECTORY
-@click.argument("name")
-@click.option("--zoo", "folder", type=click.Path(path_type=Path, file_okay=False),
-              help="Zoo to write to; by default the checkout's, or the user's own.")  # fmt: skip
-@click.option("--rank", type=click.IntRange(1), default=1, show_default=True, help="1 is the winner.")
-@click.option("--provisional", is_flag=True, help="Mark the cell as one that will be replaced.")
-@click.option("--force", is_flag=True, help="Replace a cell of that name.")
-def promote(directory: Path, name: str, folder: Path | None, rank: int, provisional: bool, force: bool) -> None:
-    """Put the winner of DIR into the zoo as NAME."""
-    from .promote import promote as write
-    from .standing import standing
-
-    path = write(standing(directory), name, folder, rank=rank, provisional=provisional, force=force)
-    click.echo(str(path))
+    check_devices(parts, team.devices)
+    if carried is not None:
+        new = carry_over(directory, parts, carried)
+        click.echo(f"{new} of {len(carried.trials)} trials of {source} are new here and taken over.", err=True)
+    _search(directory, functools.partial(Study.open, directory, parts, retry_failed=retry_failed), team, options)
 
 
 @main.command()
@@ -226,10 +200,11 @@ def benchmark(
     TABLE is nasbench201:FILE (CSV), nats:DIR, nasbench101:FILE (TFRecord), ecnas:FILE, csv:FILE or
     parquet:FILE. Options of a table follow a question mark: csv:FILE?arch=cell&val_acc=accuracy&scale=0.01.
     """
+    from gemnet.durable import write_atomic
+
     from . import presets
     from .benchmark import benchmark as run_all
     from .benchmark import describe
-    from .durable import write_atomic
     from .progress import Progress
 
     section = presets.override({"strategy": {"name": strategy}}, changes)["strategy"]
@@ -241,34 +216,36 @@ def benchmark(
         click.echo(line)
 
 
-def _changed(sections: dict[str, Any], data: str | None, changes: tuple[str, ...]) -> dict[str, Any]:
-    from . import presets
-
-    given = presets.override(sections, changes)
-    return given | {"data": {"name": presets.data_name(data)}} if data else given
-
-
-def _search(directory: Path, start: "Callable[[], Study]", parts: "Parts", as_json: bool) -> None:
+def _search(directory: Path, start: "Callable[..., Study]", team: "Workforce", options: Options) -> None:
+    from .progress import Progress
     from .standing import standing
 
+    stop = Stop()
     try:
-        with start() as study:
-            trial = study.run(parts.strategy)
+        with stop.heard(), start(workers=team, progress=Progress(options.quiet), stop=stop) as study:
+            trial = study.run()
             score = study.score(trial)
     except KeyboardInterrupt:
         click.echo(f"Interrupted. Go on with: gemnet-search resume {directory}", err=True)
-        raise SystemExit(INTERRUPTED) from None
-    if as_json:
+        raise SystemExit(SIGNALLED + stop.signal) from None
+    if options.as_json:
         click.echo(json.dumps(standing(directory).best_dict()))
     else:
-        click.echo(f"best {_described(trial, score)}")
+        click.echo(f"best {described(trial, score)}")
 
 
-def _described(trial: "Trial", score: float) -> str:
-    metrics = trial.metrics
-    parts = [f"val_acc {100 * metrics['val_acc']:.2f} %"]
-    parts += [f"{metrics[name] / 1e6:.2f} M {name}" for name in ("macs", "params") if name in metrics]
-    return f"cell {trial.arch_key[:12]}: {', '.join(parts)}, score {score:.4f}"
+def _tell_cost(parts: "Parts", team: "Workforce", as_json: bool) -> None:
+    from .rehearsal import rehearse
+
+    found = rehearse(parts, team.count)
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    driver = "unknown" if found.driver_s is None else cli_look.span(found.driver_s)
+    click.echo(f"time    about {cli_look.span(found.total_s)}: {found.trials} trials of {cli_look.span(found.trial_s)} "
+               f"with {max(team.count, 1)} at a time, and {driver} for what lies between them")  # fmt: skip
+    click.echo(f"memory  about {found.memory_mb / 1e3:.1f} GB")
+    click.echo(f"disk    about {found.disk_mb:.1f} MB")
 
 
 if __name__ == "__main__":

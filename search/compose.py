@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gemnet.errors import ConfigError, UnknownNameError
@@ -43,13 +43,25 @@ class Data:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a search, and the settings they were built from with every default filled in."""
+    """The parts of a search.
 
-    settings: dict[str, Any]
+    Args:
+        space: where architectures come from; its `fingerprint`, if any, is recorded.
+        evaluator: how they are measured.
+        strategy: how they are chosen.
+        objective: what is maximised.
+        settings: what all were built from, by section, with every default filled in.
+    """
+
     space: Any
     evaluator: Evaluator
-    objective: Objective
     strategy: Strategy
+    objective: Objective = field(default_factory=Objective)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprints(self) -> dict[str, str | None]:
+        """Of space and evaluator, which must stay the same while a study lasts."""
+        return {"space": getattr(self.space, "fingerprint", None), "evaluator": self.evaluator.fingerprint}
 
 
 def compose(sections: Mapping[str, Any]) -> Parts:
@@ -73,7 +85,7 @@ def compose(sections: Mapping[str, Any]) -> Parts:
         "strategy": _resolved(sections, "strategy", strategy),
         "study": to_dict(limits),
     }
-    return Parts(settings, space, evaluator, objective, strategy)
+    return Parts(space, evaluator, strategy, objective, settings)
 
 
 def make_strategy(section: Mapping[str, Any]) -> Strategy:
@@ -89,11 +101,15 @@ def _part(section: str, known: Mapping[str, str], sections: Mapping[str, Any], *
         raise ConfigError(f"{section}.name: expected one of {', '.join(known)}, got {name!r:.40}")
     if name not in known:
         raise UnknownNameError(section, name, known)
-    for field in given:
-        if field in fields:
-            raise ConfigError(f"{section}.{field} is not set here but by {field}.name")
+    for other in given:
+        if other in fields:
+            raise ConfigError(f"{section}.{other} is not set here but by {other}.name")
     module, _, cls = known[name].partition(":")
-    return from_dict(getattr(importlib.import_module(module), cls), fields | given, section)
+    try:
+        return from_dict(getattr(importlib.import_module(module), cls), fields | given, section)
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(f"{section}.") else f"{section}: {text}") from None
 
 
 def _resolved(sections: Mapping[str, Any], section: str, part: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@
 | g      | embedding                                                            | [B, p]           |
 
 The label network and the graph network do not depend on the order of the nodes; the MLP and the
-decoder see the order of the batch.
+decoder see the order of the batch, which is that of `wl_order`.
 """
 
 import warnings
@@ -19,11 +19,6 @@ from torch import Tensor, nn
 
 from .learning import EncoderSettings
 from .sketch import table_size
-
-with warnings.catch_warnings():  # torch-geometric 2.8 scripts a class when imported, which torch has deprecated
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
-    from torch_geometric.nn.dense import DenseGINConv, DenseGraphConv
-
 
 START_BIAS = 0.5  # of a label network: half of what all its graphs have in common
 
@@ -80,6 +75,9 @@ class GraphLayer(nn.Module):
 
     def __init__(self, in_chs: int, out_chs: int) -> None:
         super().__init__()
+        with warnings.catch_warnings():  # torch-geometric 2.8 scripts a class when imported, which torch has deprecated
+            warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
+            from torch_geometric.nn.dense import DenseGINConv, DenseGraphConv  # 2 s and 160 MB: only where needed
         self.backward_conv = DenseGraphConv(in_chs, out_chs)
         self.forward_conv = DenseGINConv(nn.Linear(in_chs, out_chs, bias=False))
         self.mix = nn.Linear(out_chs, out_chs)
@@ -112,15 +110,15 @@ class GraphNet(nn.Module):
 
 
 class FlatNet(nn.Module):
-    """MLP on the flattened upper triangle and the ops, [B, N(N-1)/2 + N ops] -> 256 -> 128 -> [B, dim]."""
+    """MLP on the flattened upper triangle and the ops, [B, N(N-1)/2 + N ops] -> 256 -> 256 -> [B, dim]."""
 
     def __init__(self, num_ops: int, num_nodes: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("pairs", _pairs(num_nodes), persistent=False)
+        self.register_buffer("pairs", pairs_of(num_nodes), persistent=False)
         self.pairs: Tensor
         size = num_nodes * (num_nodes - 1) // 2 + num_nodes * num_ops
         self.layers = nn.Sequential(
-            nn.Linear(size, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, dim)
+            nn.Linear(size, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, dim)
         )  # fmt: skip
 
     def forward(self, x: Tensor, a: Tensor, mask: Tensor) -> Tensor:
@@ -129,16 +127,17 @@ class FlatNet(nn.Module):
 
 
 class Decoder(nn.Module):
-    """MLP from an embedding to logits of every node's op, "absent" last, and of every edge i < j.
+    """MLP from a standardised embedding to logits of every node's op, "absent" last, and of every edge i < j.
 
     Returns op logits [B, N, ops + 1] and edge logits [B, N(N-1)/2], pairs ordered as in `pairs`.
     """
 
     def __init__(self, num_ops: int, num_nodes: int, dim: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("pairs", _pairs(num_nodes), persistent=False)
+        self.register_buffer("pairs", pairs_of(num_nodes), persistent=False)
         self.pairs: Tensor
-        self.trunk = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        standard = nn.BatchNorm1d(dim, affine=False)  # without it the small numbers of a label network are hardly read
+        self.trunk = nn.Sequential(standard, nn.Linear(dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.ops = nn.Linear(width, num_nodes * (num_ops + 1))
         self.edges = nn.Linear(width, num_nodes * (num_nodes - 1) // 2)
         self.shape = (num_nodes, num_ops + 1)
@@ -158,6 +157,6 @@ def build_encoder(settings: EncoderSettings, num_ops: int, num_nodes: int) -> nn
     return FlatNet(num_ops, num_nodes, s.dim)
 
 
-def _pairs(num_nodes: int) -> Tensor:
+def pairs_of(num_nodes: int) -> Tensor:
     """All (i, j) with i < j [2, N(N-1)/2]."""
     return torch.triu_indices(num_nodes, num_nodes, offset=1)

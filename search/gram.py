@@ -1,17 +1,19 @@
 """The matrix of all WL similarities of a batch, from its labels.
 
-| symbol | meaning                                                                      | shape     |
-|--------|------------------------------------------------------------------------------|-----------|
-| head   | counts of the labels that many nodes share, multiplied densely               | [B, C]    |
-| tail   | counts of the labels that a few nodes share, multiplied sparsely             | [B, L]    |
-| norm   | k_t(G, G), to which the labels that no second node has add 1 each            | [h+1, B]  |
+| symbol | meaning                                                                         | shape     |
+|--------|---------------------------------------------------------------------------------|-----------|
+| head   | counts of a round's labels that many nodes have, multiplied as dense integers   | [B, C_t]  |
+| tail   | counts of all rounds' labels that a few nodes have, multiplied sparsely         | [B, L]    |
+| norm   | k_t(G, G), to which a label that no second node has adds 1                      | [h+1, B]  |
+| scale  | what k_t(G, H) is multiplied by, once for G and once for H                      | [h+1, B]  |
 
-A label refines the one of the round before, so a node whose label no other node shares shares none
+A label refines the one of the round before, so a node whose label no other node has shares none
 in later rounds either: of the nodes of random 30-node cells, one in eight is left after two rounds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +24,39 @@ from gemnet.errors import UnknownNameError
 from .graphs import Bits, Bools, Ints
 from .learning import SIMILARITIES
 
-HEAD_SHARE = 1 / 24  # of the graphs: a label that more nodes have is cheaper to multiply densely
-ROWS = 500  # of the matrix made at a time, so that they are mirrored while in cache
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+HEAD_SHARE = 1 / 48  # of the graphs: a label that more nodes have is cheaper to multiply densely
+ROWS = 200  # of the matrix made at a time, so that they are scaled while in cache
+TAIL_ROWS = 2000  # of the tail's product made at a time, so that its memory is bounded
+SPREAD = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: multiplied by it, numbers differ in their upper bits
 
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
-class _Shared:
-    """The labels of all rounds that at least two nodes have.
+class _Counted:
+    """The labels of one round.
 
     Args:
-        graph, label: one entry for each node that has such a label: in which graph, and which label.
-        total, turn: how many nodes have each label, and its round [labels].
-        alone: nodes of each graph whose label of the round no other node has [h+1, B].
+        head: counts of the labels that more than HEAD_SHARE nodes per graph have [B, C_t].
+        graph, label: one entry for each node whose label is rarer, but not its alone.
+        labels: how many such labels there are.
+        alone: nodes of each graph whose label no other node has [B].
     """
 
+    head: Counts
     graph: Ints
     label: Ints
-    total: Ints
-    turn: Ints
-    alone: Floats
+    labels: int
+    alone: Ints
 
 
 def gram_of_labels(rounds: Sequence[Bits], present: Bools, form: str) -> Floats:
-    """S_g of all pairs [B, B].
+    """S_g of all pairs [B, B], symmetric but for rounding.
 
     Args:
         rounds: l_0 .. l_h [B, N] each; equal labels had equal labels in the round before.
@@ -56,82 +66,113 @@ def gram_of_labels(rounds: Sequence[Bits], present: Bools, form: str) -> Floats:
     Raises:
         UnknownNameError: another form.
     """
-    if form not in SIMILARITIES:
-        raise UnknownNameError("form of the WL similarity", form, SIMILARITIES)
-    shared = _shared_labels(rounds, present)
-    frequent = shared.total > HEAD_SHARE * len(present)
-    head, tail = _split(shared, frequent, len(present))
-    head_turn, row = shared.turn[frequent], np.repeat(np.arange(len(present)), np.diff(tail.indptr))
-    tail_turn = shared.turn[~frequent][tail.indices]
-    norm = shared.alone
-    np.add.at(norm, (tail_turn, row), tail.data**2)
-    for t in range(len(rounds)):
-        part = head[:, head_turn == t]
-        norm[t] += np.einsum("gc,gc->g", part, part)
-    scale = 1 / np.sqrt(norm * len(norm) if form == "mean" else np.broadcast_to(norm.sum(0), norm.shape))
-    tail.data *= scale[tail_turn, row]
-    out: Floats = np.empty((len(present), len(present)))
-    _multiply(head * scale.T[:, head_turn], tail, out)
+    counted = _counted(rounds, present)
+    tail, turn = _tail(counted)
+    row, turns = np.repeat(np.arange(len(present)), np.diff(tail.indptr)), turn[tail.indices]
+    norm = np.array([part.alone + np.square(part.head, dtype=np.float32).sum(1) for part in counted], np.float64)
+    norm += np.bincount(turns * len(present) + row, tail.data**2, norm.size).reshape(norm.shape)
+    heads, scale = [part.head for part in counted], scales(norm, form)
+    if form == "plain":  # one scale for all rounds, so that they are one product
+        heads = [np.concatenate(heads, axis=1)]
+    tail.data *= scale[turns, row]
+    out: Floats = np.empty((len(present), len(present)))  # written whole: the input's label is in every head
+    _write(heads, scale, tail, out)
     np.fill_diagonal(out, 1.0)
     return out
 
 
-def _shared_labels(rounds: Sequence[Bits], present: Bools) -> _Shared:
-    """Looks in each round only at the nodes whose label was shared in the round before."""
-    graphs, width = present.shape
-    node = np.flatnonzero(present.reshape(-1))
-    graph, label, total, turn, alone = [], [], [], [], []
-    known = 0
-    for t, values in enumerate(rounds):
-        number = _numbered(values.reshape(-1)[node])
-        times = np.bincount(number)
-        kept = times > 1
-        stays = kept[number]
-        place = np.cumsum(kept) - 1 + known
-        alone.append(np.bincount(node[~stays] // width, minlength=graphs))
-        node = node[stays]
-        graph.append(node // width)
-        label.append(place[number[stays]])
-        total.append(times[kept])
-        turn.append(np.full(len(total[-1]), t))
-        known += len(total[-1])
-    graph_of, label_of, totals, turns = (np.concatenate(parts) for parts in (graph, label, total, turn))
-    return _Shared(graph_of, label_of, totals, turns, np.cumsum(alone, axis=0, dtype=np.float64))
+def scales(norm: Floats, form: str) -> Floats:
+    """What the k_t of each round and graph is multiplied by for S_g [h+1, B]; raises UnknownNameError for a form."""
+    if form not in SIMILARITIES:
+        raise UnknownNameError("form of the WL similarity", form, SIMILARITIES)
+    return 1 / np.sqrt(norm * len(norm) if form == "mean" else np.repeat(norm.sum(0)[None], len(norm), 0))
 
 
-def _split(shared: _Shared, frequent: Bools, graphs: int) -> tuple[Floats, sp.csr_matrix]:
-    """Counts of the frequent labels and of the others, columns in the labels' order."""
-    columns = int(frequent.sum())
-    place = np.where(frequent, np.cumsum(frequent), np.cumsum(~frequent)) - 1
-    in_head = frequent[shared.label]
-    cell = shared.graph[in_head] * columns + place[shared.label[in_head]]
-    head = np.bincount(cell, minlength=graphs * columns).reshape(graphs, columns).astype(np.float64)
-    graph, column = shared.graph[~in_head], place[shared.label[~in_head]]
-    tail = sp.coo_matrix((np.ones(len(graph)), (graph, column)), (graphs, len(frequent) - columns)).tocsr()
-    return head, tail
+def _counted(rounds: Sequence[Bits], present: Bools) -> list[_Counted]:
+    """Looks in each round only at the nodes whose label another node had in the round before."""
+    graphs, found = len(present), []
+    node, graph = np.flatnonzero(present), np.repeat(np.arange(graphs), present.sum(1))
+    alone = np.zeros(graphs, np.int64)
+    for values in rounds:
+        owner = owners(values.reshape(-1)[node])
+        times = np.bincount(owner, minlength=len(node))
+        frequent, rare = np.flatnonzero(times > max(1, HEAD_SHARE * graphs)), np.flatnonzero(times > 1)
+        rare = rare[times[rare] <= HEAD_SHARE * graphs]
+        others = len(frequent)  # the head's column for all others; behind it in `place` are the tail's labels
+        place = np.full(len(node), others)
+        place[frequent], place[rare] = np.arange(others), np.arange(others + 1, others + 1 + len(rare))
+        place = place[owner]
+        cell = graph * (others + 1) + np.minimum(place, others)
+        head = np.bincount(cell, minlength=graphs * (others + 1)).reshape(graphs, -1)[:, :-1].astype(np.int8)
+        entries, single = np.flatnonzero(place > others), np.flatnonzero(place == others)
+        alone = alone + np.bincount(graph[single], minlength=graphs)
+        found.append(_Counted(head, graph[entries], place[entries] - others - 1, len(rare), alone))
+        if len(single):
+            stays = np.flatnonzero(place != others)
+            node, graph = node[stays], graph[stays]
+    return found
 
 
-def _numbered(values: Bits) -> Ints:
-    """A number for each value, the same for the same value only, by a table of at least twice as many places."""
-    size = 1 << (2 * len(values) + 1).bit_length()
-    slot = (values & np.uint64(size - 1)).view(np.int64)
-    holder, taken = np.zeros(size, np.uint64), np.zeros(size, np.bool_)
-    holder[slot], taken[slot] = values, True
-    number = np.cumsum(taken, dtype=np.int64) - 1
-    ids: Ints = number[slot]
-    clash = np.flatnonzero(holder[slot] != values)
-    ids[clash] = number[-1] + 1 + np.unique(values[clash], return_inverse=True)[1]
-    return ids
+def owners(values: Bits) -> Ints:
+    """For each value the place of a value that is equal, the same place for all equal ones.
+
+    Those who find an equal value in their slot of a table are done; the others try another table.
+    """
+    owner, left = np.empty(len(values), np.int64), np.arange(len(values))
+    bits, factor = (4 * len(values)).bit_length(), SPREAD
+    table = np.empty(1 << bits, np.int64)
+    while len(left):
+        some = values[left]
+        slot = (some * np.uint64(factor) >> np.uint64(64 - bits)).view(np.int64)
+        table[slot] = left
+        holder = table[slot]
+        owner[left] = holder
+        left = left[values[holder] != some]
+        factor = factor * SPREAD % 2**64
+    return owner
 
 
-def _multiply(head: Floats, tail: sp.csr_matrix, out: Floats) -> None:
-    """Writes head head^T + tail tail^T: each block of rows from its own column on, and the mirror image."""
-    turned, size = tail.T.tocsr(), len(out)
-    for start in range(0, size, ROWS):
-        rows = slice(start, start + ROWS)
-        np.matmul(head[rows], head[start:].T, out=out[rows, start:])
-        more = tail[rows] @ turned
-        kept = np.flatnonzero(more.indices >= start)
-        first = np.arange(start, start + more.shape[0]) * size
-        out.reshape(-1)[np.repeat(first, np.diff(more.indptr))[kept] + more.indices[kept]] += more.data[kept]
-        out[start + ROWS :, rows] = out[rows, start + ROWS :].T
+def _tail(counted: Sequence[_Counted]) -> tuple[sp.csr_matrix, Ints]:
+    """Counts of the rarer labels of all rounds, and the round of each column."""
+    sizes = [part.labels for part in counted]
+    first = np.cumsum([0, *sizes])
+    graph = np.concatenate([part.graph for part in counted])
+    label = np.concatenate([part.label + start for part, start in zip(counted, first)])
+    shape = (len(counted[0].head), int(first[-1]))
+    return sp.coo_matrix((np.ones(len(graph)), (graph, label)), shape).tocsr(), np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _write(heads: Sequence[Counts], scale: Floats, tail: sp.csr_matrix, out: Floats) -> None:
+    """Writes the sum of all head head^T, scaled, and of tail tail^T."""
+    import torch  # not at the top: who only hashes graphs needs none of it
+
+    multiply, kind = _whole_product()
+    parts = [(torch.from_numpy(head).to(kind), torch.from_numpy(s)) for head, s in zip(heads, scale) if head.size]
+    whole, turned = torch.from_numpy(out), tail.T.tocsr()
+    for start in range(0, len(out), ROWS):
+        rows, place = slice(start, start + ROWS), start % TAIL_ROWS
+        for k, (counts, s) in enumerate(parts):
+            block = torch.empty_like(whole[rows]) if k else whole[rows]
+            block.copy_(multiply(counts[rows], counts.T)).mul_(s).mul_(s[rows, None])
+            if k:
+                whole[rows] += block
+        if place == 0:
+            more = tail[start : start + TAIL_ROWS] @ turned
+        starts = more.indptr[place : place + ROWS + 1]
+        these = slice(starts[0], starts[-1])
+        at = np.repeat(np.arange(len(starts) - 1) * len(out), np.diff(starts)) + more.indices[these]
+        out[rows].reshape(-1)[at] += more.data[these]
+
+
+def _whole_product() -> tuple[Callable[["Tensor", "Tensor"], "Tensor"], "torch.dtype"]:
+    """An exact product of small whole numbers, and the type it takes.
+
+    In 8 bits it takes a quarter of the time where the processor has instructions for it; elsewhere torch's
+    product of 8 bits is slow, and 32-bit floats, exact below 2^24, are quickest.
+    """
+    import torch
+
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if capabilities.get("avx512_vnni", False) and hasattr(torch, "_int_mm"):
+        return torch._int_mm, torch.int8
+    return torch.mm, torch.float32

@@ -21,6 +21,7 @@ from gemnet.cell import INPUT, MAX_NODES, Cell
 from gemnet.errors import CellError, ConfigError, UnknownNameError
 
 ABSENT = 255
+NO_NODE = MAX_NODES - 1  # the last of most nodes precedes none
 ONE = np.uint64(1)
 
 Bits = npt.NDArray[np.uint64]
@@ -142,19 +143,26 @@ class GraphBatch:
         return np.unpackbits(octets, axis=2, bitorder="little")[:, :, : self.width]
 
     @cached_property
+    def predecessors(self) -> npt.NDArray[np.uint8]:
+        """The predecessors of each node, lowest first, then NO_NODE [B, N, largest in-degree]."""
+        rest, most = self.adjacency, int(self.in_degree.max(initial=0))
+        places = np.empty((*rest.shape, most), np.uint8)
+        for r in range(most):
+            less = rest - ONE
+            places[:, :, r] = np.bitwise_count(rest ^ less) - np.uint8(1)
+            rest = rest & less
+        return places
+
+    @cached_property
     def sparse(self) -> sp.csr_matrix:
         """One matrix over all node places, row j of predecessors, uint64 ones [B * N, B * N]."""
-        degree, rest = self.in_degree.reshape(-1), self.adjacency.reshape(-1)
-        index = np.int32 if max(int(degree.sum()), self.codes.size) < 2**31 else np.int64
-        columns = np.empty((len(rest), int(degree.max(initial=0))), index)
-        for r in range(columns.shape[1]):
-            low = rest & (~rest + ONE)
-            columns[:, r] = low.astype(np.float64).view(np.int64) >> 52  # exponent of a power of two, plus 1023
-            rest = rest ^ low
-        columns += np.repeat(np.arange(len(self), dtype=index) * self.width - 1023, self.width)[:, None]
-        column = columns[np.arange(columns.shape[1]) < degree[:, None]]
-        start = np.concatenate([[0], np.cumsum(degree)]).astype(index)
-        return sp.csr_matrix((np.ones(len(column), np.uint64), column, start), shape=(self.codes.size, self.codes.size))
+        edges, size = self.in_degree.sum(1), self.codes.size
+        index = np.int32 if max(int(edges.sum()), size) < 2**31 else np.int64
+        places = self.predecessors.reshape(-1)
+        first: npt.NDArray[np.integer] = np.repeat(np.arange(len(self), dtype=index) * self.width, edges)
+        column = places[np.flatnonzero(places != NO_NODE)] + first
+        start = np.concatenate([[0], np.cumsum(self.in_degree.reshape(-1))]).astype(index)
+        return sp.csr_matrix((np.ones(len(column), np.uint64), column, start), shape=(size, size))
 
     def widen(self, width: int) -> "GraphBatch":
         """The same graphs with N = width; raises ConfigError when a graph is larger."""
@@ -193,8 +201,5 @@ def pack(dense: npt.NDArray[np.uint8]) -> Bits:
 
 def bit_count(bits: Bits) -> Ints:
     """How many bits of each number are set, of the same shape."""
-    x = bits - (bits >> ONE & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + (x >> np.uint64(2) & np.uint64(0x3333333333333333))
-    x = x + (x >> np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    count: Ints = (x * np.uint64(0x0101010101010101) >> np.uint64(56)).astype(np.int64)
+    count: Ints = np.bitwise_count(bits).astype(np.int64)
     return count

@@ -10,7 +10,8 @@ PARTS = {  # what a Gaussian process compares graphs by
     "gp-wl": ("wl",),
     "gp-embedding": ("embedding",),
     "gp-traits": ("traits",),
-    "combined": ("wl", "contracted", "traits", "embedding"),
+    "combined": ("wl", "contracted", "traits"),
+    "gp-all": ("wl", "contracted", "traits", "embedding"),
 }
 PREDICTORS = ("mlp", *PARTS)
 TARGETS = ("gap", "raw")
@@ -22,8 +23,9 @@ class EncoderSettings:
     """How an encoder looks and is trained.
 
     Args:
-        form: `"wl"` (learned table of WL labels), `"graph"` (bidirectional graph network) or `"mlp"`.
-        dim: size p of an embedding.
+        form: `"wl"` (learned table of WL labels: keeps similarity best), `"graph"` (bidirectional graph network) or
+            `"mlp"` (keeps the graph itself best; takes `lr` 3e-3).
+        dim: size p of an embedding; at 64 cells of 30 nodes miss a rank correlation of .95 with S_g.
         buckets: places of the label network's table for each round of labels.
         axes: principal axes of labels per number of the embedding, and as many random directions, that the label
             network is trained in.
@@ -31,7 +33,7 @@ class EncoderSettings:
         width: channels of the graph network's layers.
         depth: number of them.
         decoder_width: channels of the decoder's hidden layers.
-        alpha: weight of the WL term.
+        alpha: weight of the WL term beside the nats per node of the decoder.
         calibrate: whether the WL term compares S_g with an affine function of S_e (see `similarity_loss`).
         h: rounds of WL labels.
         directed: whether labels tell predecessors from successors.
@@ -44,7 +46,7 @@ class EncoderSettings:
     """
 
     form: str = "wl"
-    dim: int = 64
+    dim: int = 96
     buckets: int = 4096
     axes: int = 4
     warm_start: int = 8192
@@ -58,7 +60,7 @@ class EncoderSettings:
     similarity: str = "mean"
     steps: int = 2000
     batch_size: int = 256
-    lr: float = 3e-3
+    lr: float = 1e-3
     held_out: int = 512
     block: int = 1024
 
@@ -81,8 +83,8 @@ class PredictorSettings:
     """Which predictor, and how it is fitted.
 
     Args:
-        form: `"mlp"` (ensemble on embeddings), `"gp-wl"`, `"gp-embedding"`, `"gp-traits"` or `"combined"`
-            (Gaussian processes on what PARTS lists).
+        form: `"mlp"` (ensemble on embeddings), or a Gaussian process on what PARTS lists: `"gp-wl"`,
+            `"gp-embedding"`, `"gp-traits"`, `"combined"` or `"gp-all"`.
         target: `"gap"` or `"raw"`: how scores are learned, see search/warp.py.
         members: networks of the ensemble.
         hidden: channels of an MLP's hidden layers.
@@ -124,3 +126,8 @@ class PredictorSettings:
             raise ConfigError("members, steps, patience and hidden channels are at least 1")
         if not 0 <= self.held_out < 1 or self.lr <= 0 or self.ranking < 0:
             raise ConfigError("0 <= held_out < 1, lr > 0 and ranking >= 0 are required")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the predictor looks at embeddings."""
+        return "embedding" in PARTS.get(self.form, ("embedding",))

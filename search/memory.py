@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemnet.errors import StudyError
 
@@ -13,6 +13,9 @@ from .progress import Progress
 from .structures import structure_of
 from .study import Study
 from .trial import DONE, Arch, Trial, inputs_digest, trial_key, trial_seed
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHARED = "encoder"  # learned without labels, so one serves the studies of all seeds
 
@@ -74,6 +77,14 @@ class MemoryStudy(Study):
             if len(self.queries) >= self._limit or self.score(self.queries[-1]) >= self._target:
                 raise QueriesSpentError(f"{len(self.queries)} queries were made")
         return found
+
+    def rng(self, name: str) -> "np.random.Generator":
+        """As a study's; what is shared by all seeds does not depend on the seed."""
+        own, self.seed = self.seed, 0 if name == SHARED else self.seed
+        try:
+            return super().rng(name)
+        finally:
+            self.seed = own
 
     def artifact(self, name: str, build: Callable[[Path], None], inputs: Sequence[Any] = ()) -> Path:
         """The folder that `build` filled."""

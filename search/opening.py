@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gemnet.durable import write_atomic
 from gemnet.errors import ReplayError, StudyError
 
-from .durable import write_atomic
 from .journal import Journal
+from .mending import open_mended
 from .record import FILE, Record, differences, new_record, read_record, record_text
+from .replay import REMEDY
 
 JOURNAL = "journal.db"
 LEFTOVERS = {"lock", JOURNAL, f"{JOURNAL}-journal", f".{FILE}.tmp"}  # of a start that was cut off
@@ -50,24 +52,30 @@ def reopen(
     settings: Mapping[str, Any] | None,
     seed: int | None,
     fingerprints: Mapping[str, str | None],
+    warn: Callable[[str], None],
 ) -> tuple[Record, Journal]:
     """The record and journal of a study that was started before, locked for writing.
+
+    Damaged rows of the journal are left out and reported; what they told is found again by replay.
 
     Args:
         directory: the study's.
         settings: must equal the study's, unless None.
         seed: must equal the study's, unless None.
         fingerprints: of space and evaluator, as they are now.
+        warn: called with each line about damage.
 
     Raises:
         StudyError: the directory is no study, is in use, or was started with other settings.
-        JournalError: the journal is damaged.
+        JournalError: the journal is damaged, and no row of it can be read.
         ReplayError: space or evaluator have changed.
     """
     record, sha256 = read_record(directory)
     refuse_other_settings(record, settings, seed)
-    journal = Journal.open(directory / JOURNAL)
+    journal = open_mended(directory / JOURNAL, warn)
     try:
+        if journal.get("study", "study") is None:  # lost with its row: study.json itself was read
+            journal.append("study", "study", {"study_json": sha256} | dict(fingerprints))
         check_unchanged(directory, journal, sha256, fingerprints)
     except BaseException:
         journal.close()
@@ -112,7 +120,7 @@ def check_unchanged(
         if row.body[part] != now:
             raise ReplayError(
                 f"replay diverged at {part}: its fingerprint was {str(row.body[part])[:16]}, is {str(now)[:16]}; "
-                f"data, settings or code of the {part} have changed since the study was started"
+                f"data, settings or code of the {part} have changed since the study was started; {REMEDY}"
             )
 
 

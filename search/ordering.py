@@ -44,26 +44,31 @@ def contract(batch: GraphBatch, ops: Collection[str]) -> GraphBatch:
 
 
 def wl_order(batch: GraphBatch, rounds: int = 3) -> GraphBatch:
-    """Each graph with its nodes by level, op, degrees, WL colour: the same for nearly every relabelling.
+    """Each graph with its nodes depth first: the same for nearly every relabelling.
 
-    Nodes that share all of these keep their order; edges still go upwards, an output stays last.
+    Next comes, of the nodes whose predecessors are placed, the one whose predecessors' places make
+    the largest binary number; then the highest op, out-degree, WL colour. Nodes that share all of these keep
+    their order; edges still go upwards, the input stays first and an output last. Edges then join
+    near places: a sampled cell of 30 nodes is 20 bits shorter to describe edge by edge than in order of levels.
     """
-    place = np.arange(batch.width)
-    level = np.where(batch.present, levels(batch), batch.width)
+    every, places = np.arange(len(batch)), np.arange(batch.width)
+    keys = (labels(batch, rounds)[-1], batch.dense.sum(1, dtype=np.int64), batch.codes)
+    rank = np.argsort(np.lexsort(keys, axis=1), axis=1)
+    order = np.broadcast_to(places, rank.shape).copy()
+    waits = np.where(batch.present & (places > 0), batch.adjacency | ONE, ~np.uint64(0))
+    waits[:, 0] = 0
     if batch.output:
-        level = np.where(batch.leaves, batch.width - 1, level)
-    out_degree = batch.dense.sum(1, dtype=np.int64)
-    coarse = ((level * 256 + batch.codes) * 64 + batch.in_degree) * 64 + out_degree
-    keys = (np.broadcast_to(place, coarse.shape), labels(batch, rounds)[-1], coarse)
-    return _arrange(batch, np.lexsort(keys, axis=1), batch.present)
-
-
-def levels(batch: GraphBatch) -> Ints:
-    """Number of edges of the longest path that ends in each node [B, N]."""
-    level = np.zeros(batch.codes.shape, np.int64)
-    for j in range(1, batch.width):
-        level[:, j] = (batch.dense[:, j, :j] * (level[:, :j] + 1)).max(1)
-    return level
+        waits[every, batch.sizes - 1] = (ONE << (batch.sizes - 1).astype(np.uint64)) - ONE
+    seen = np.zeros_like(waits)
+    for place in range(int(batch.sizes.max(initial=0))):
+        key = np.where(waits == 0, seen + ONE, 0)
+        node = np.where(key == key.max(1, keepdims=True), rank, -1).argmax(1)
+        order[:, place] = np.where(place < batch.sizes, node, place)
+        bit = ONE << node.astype(np.uint64)[:, None]
+        seen |= np.where(batch.adjacency & bit, ONE << np.uint64(place), np.uint64(0))
+        waits &= ~bit
+        waits[every, node] = ~np.uint64(0)
+    return _arrange(batch, order, batch.present)
 
 
 def _arrange(batch: GraphBatch, order: Ints, keep: Bools) -> GraphBatch:
@@ -74,4 +79,3 @@ def _arrange(batch: GraphBatch, order: Ints, keep: Bools) -> GraphBatch:
     dense = batch.dense[graph[:, :, None], order[:, :, None], order[:, None, :]]
     rows: Bits = pack(dense * (kept[:, :, None] & kept[:, None, :]))
     return GraphBatch(codes, rows, batch.ops, batch.output)
-

@@ -1,35 +1,27 @@
-"""Predictors: from a few measured architectures to a score, with its spread, for any other.
+"""Predictors: from a few measured architectures to a score, with its spread, for any other."""
 
-| symbol | meaning                                         | shape      |
-|--------|-------------------------------------------------|------------|
-| g      | embeddings, standardised on the measured ones   | [B, p]     |
-| y      | scores, warped and z-scored on the measured ones | [B]       |
-| f_m    | member m of the ensemble, an MLP 64-128-64-1    |            |
-| L      | mean (f - y)^2 + weight * mean over pairs y_i > y_j of max(0, margin - (f_i - f_j)) | |
-"""
-
-from collections.abc import Collection
-from itertools import pairwise
+from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import scipy.sparse as sp
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from gemnet.errors import ConfigError
 
 from . import wl
-from .embedding import Encoder
-from .gp import GaussianProcess, Similarity, Vectors
+from .enumerated import EnumeratedGraphs, once
+from .gp import Arrays, GaussianProcess, Similarity, Vectors
 from .graphs import GraphBatch
 from .learning import PARTS, PredictorSettings
 from .ordering import contract
+from .readout import light
+from .similar import SimilarTo
 from .traits import IDENTITY, traits
-from .warp import Warp
 
 Floats = npt.NDArray[np.float64]
 FILE = "predictor.safetensors"
@@ -40,70 +32,23 @@ class Predictor(Protocol):
 
     def fit(self, archs: GraphBatch, scores: Floats) -> None: ...
     def predict(self, archs: GraphBatch) -> tuple[Floats, Floats]: ...
-    def state(self) -> dict[str, Tensor]: ...
-    def restore(self, state: dict[str, Tensor]) -> None: ...
+    def state(self) -> Arrays: ...
+    def restore(self, state: Arrays) -> None: ...
 
 
-class MLPEnsemble:
-    """Several small MLPs on standardised embeddings, trained side by side as one batch of weights.
+class Embedder(Protocol):
+    """What a predictor needs of an encoder; one that looks at no embedding asks for the ops only."""
 
-    Args:
-        encoder: gives the embeddings; stays as it is.
-        settings: see PredictorSettings.
-        seed: of the weights and of what each member holds out.
-    """
-
-    def __init__(self, encoder: Encoder, settings: PredictorSettings, seed: int) -> None:
-        self.encoder, self.settings, self.seed = encoder, settings, seed
-        self._weights: list[Tensor] = []
-        self._scale: dict[str, Tensor] = {}
-        self._warp = Warp()
-
-    def fit(self, archs: GraphBatch, scores: Floats) -> None:
-        """Learns from measured graphs; raises ConfigError for fewer than two or scores that are not finite."""
-        check_scores(archs, scores)
-        self._warp = Warp.of(np.asarray(scores, np.float64), self.settings.target)
-        learned = self._warp.learned(np.asarray(scores, np.float64))
-        g, y = torch.from_numpy(self.encoder.embed(archs)), torch.from_numpy(learned).float()
-        self._scale = {
-            "mean": g.mean(0), "std": g.std(0, correction=0).clamp_min(1e-6),
-            "y_mean": y.mean(), "y_std": y.std(correction=0).clamp_min(1e-6),
-        }  # fmt: skip
-        x, target = self._standardise(g), (y - self._scale["y_mean"]) / self._scale["y_std"]
-        generator = torch.Generator().manual_seed(self.seed)
-        self._weights = _initial((x.shape[1], *self.settings.hidden, 1), self.settings.members, generator)
-        self._weights = _train(self._weights, x, target, _held_out(len(x), self.settings, generator), self.settings)
-
-    def predict(self, archs: GraphBatch) -> tuple[Floats, Floats]:
-        """Mean and standard deviation over the members, in the scores' unit ([B], [B])."""
-        return self.predict_embedded(self.encoder.embed(archs))
-
-    def predict_embedded(self, embeddings: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """As `predict`, of graphs that are embedded already [B, p]."""
-        with torch.inference_mode():
-            members = _forward(self._weights, self._standardise(torch.from_numpy(embeddings)))
-            members = members * self._scale["y_std"] + self._scale["y_mean"]
-        every = members.double().numpy()
-        return self._warp.restored(every.mean(0), every.std(0))
-
-    def state(self) -> dict[str, Tensor]:
-        """What `restore` needs."""
-        warp = torch.tensor([self._warp.top, self._warp.soft], dtype=torch.float64)
-        return {"warp": warp, **self._scale, **{f"weight{k}": weight for k, weight in enumerate(self._weights)}}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Takes a fitted state over."""
-        self._warp = Warp(*state["warp"].tolist())
-        self._scale = {name: state[name] for name in ("mean", "std", "y_mean", "y_std")}
-        self._weights = [state[f"weight{k}"] for k in range(2 * len(self.settings.hidden) + 2)]
-
-    def _standardise(self, g: Tensor) -> Tensor:
-        return (g - self._scale["mean"]) / self._scale["std"]
+    @property
+    def ops(self) -> tuple[str, ...]: ...
+    def embed(self, graphs: GraphBatch) -> npt.NDArray[np.float32]: ...
 
 
-def build_predictor(settings: PredictorSettings, encoder: Encoder, seed: int) -> Predictor:
+def build_predictor(settings: PredictorSettings, encoder: Embedder, seed: int) -> Predictor:
     """The predictor that the settings name, not yet fitted."""
     if settings.form == "mlp":
+        from .ensemble import MLPEnsemble  # imports torch, which the others do without
+
         return MLPEnsemble(encoder, settings, seed)
     similarities: list[Similarity] = []
     vectors: list[Vectors] = []
@@ -113,30 +58,45 @@ def build_predictor(settings: PredictorSettings, encoder: Encoder, seed: int) ->
         elif part == "contracted" and IDENTITY & set(encoder.ops):
             similarities.append(wl_similarity(settings, IDENTITY))
         elif part == "traits":
-            vectors.append(traits)
+            vectors.append(once(traits))
         elif part == "embedding":
-            vectors.append(encoder.embed)
+            vectors.append(once(light(encoder).embed))
     return GaussianProcess(similarities, vectors, settings.target)
 
 
 def wl_similarity(settings: PredictorSettings, without: Collection[str] = ()) -> Similarity:
     """The WL similarity of the settings, of graphs contracted to what computes something."""
+    kernel = (settings.h, settings.directed, settings.similarity)
+    key = ("wl", frozenset(without), *kernel)
 
-    def relate(some: GraphBatch, known: GraphBatch) -> Floats:
-        if without:
-            some, known = contract(some, without), contract(known, without)
-        return wl.cross(some, known, settings.h, settings.directed, settings.similarity)
+    def contracted(graphs: GraphBatch) -> GraphBatch:
+        return contract(graphs, without) if without else graphs
 
-    return relate
+    def features(graphs: GraphBatch) -> sp.csr_matrix:
+        return wl.scaled(wl.features(contracted(graphs), *kernel[:2]), kernel[2])
+
+    def similar_to(known: GraphBatch) -> Callable[[GraphBatch], Floats]:
+        similar = cache(lambda: SimilarTo(contracted(known), *kernel))
+
+        def similarity(some: GraphBatch) -> Floats:
+            if isinstance(some, EnumeratedGraphs) and isinstance(known, EnumeratedGraphs) and some.whole is known.whole:
+                z = some.whole.keep(key, features)
+                out: Floats = (z[some.rows] @ z[known.rows].T).toarray()
+                return out
+            return similar()(contracted(some))
+
+        return similarity
+
+    return similar_to
 
 
 def save_predictor(predictor: Predictor, folder: Path) -> None:
     """Writes a fitted predictor's state into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in predictor.state().items()}, folder / FILE)
+    save_file({name: np.ascontiguousarray(value) for name, value in predictor.state().items()}, folder / FILE)
 
 
-def load_predictor(folder: Path, settings: PredictorSettings, encoder: Encoder, seed: int) -> Predictor:
+def load_predictor(folder: Path, settings: PredictorSettings, encoder: Embedder, seed: int) -> Predictor:
     """The predictor a folder holds; raises ConfigError when it holds none of these settings."""
     predictor = build_predictor(settings, encoder, seed)
     try:
@@ -144,73 +104,3 @@ def load_predictor(folder: Path, settings: PredictorSettings, encoder: Encoder, 
     except (OSError, KeyError, SafetensorError) as error:
         raise ConfigError(f"{folder} holds no predictor of form {settings.form!r}: {error!s:.200}") from None
     return predictor
-
-
-def check_scores(archs: GraphBatch, scores: Floats) -> None:
-    """Raises ConfigError unless there are at least two graphs, each with a finite score."""
-    if len(archs) != len(scores) or len(scores) < 2 or not np.isfinite(scores).all():
-        got = f"{len(scores)} for {len(archs)} graphs"
-        raise ConfigError(f"a predictor learns from two or more finite scores, got {got}")
-
-
-def _initial(sizes: tuple[int, ...], members: int, generator: torch.Generator) -> list[Tensor]:
-    """Weights [M, in, out] and biases [M, 1, out] of every layer, He-initialised."""
-    made = []
-    for fan_in, fan_out in pairwise(sizes):
-        made.append(torch.randn(members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5)
-        made.append(torch.zeros(members, 1, fan_out))
-    return made
-
-
-def _forward(weights: list[Tensor], x: Tensor) -> Tensor:
-    """Every member's output [M, B]."""
-    hidden = x.expand(weights[0].shape[0], *x.shape)
-    for k in range(0, len(weights), 2):
-        hidden = torch.baddbmm(weights[k + 1], hidden, weights[k])
-        if k + 2 < len(weights):
-            hidden = torch.relu(hidden)
-    return hidden.squeeze(2)
-
-
-def _held_out(n: int, settings: PredictorSettings, generator: torch.Generator) -> Tensor:
-    """Which cells each member does not train on [M, n]; at least two, or none below eight cells."""
-    count = max(2, round(settings.held_out * n)) if n >= 8 and settings.held_out > 0 else 0
-    held = torch.zeros(settings.members, n)
-    for row in held:
-        row[torch.randperm(n, generator=generator)[:count]] = 1
-    return held
-
-
-def _losses(f: Tensor, y: Tensor, weight: Tensor, settings: PredictorSettings) -> Tensor:
-    """Every member's loss over the cells of weight 1 [M]."""
-    squared = ((f - y).square() * weight).sum(1) / weight.sum(1)
-    pairs = weight[:, :, None] * weight[:, None, :] * (y[:, None] > y[None, :])
-    hinge = torch.relu(settings.margin - (f[:, :, None] - f[:, None, :]))
-    return squared + settings.ranking * (hinge * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp_min(1)
-
-
-def _train(
-    weights: list[Tensor], x: Tensor, y: Tensor, held: Tensor, settings: PredictorSettings
-) -> list[Tensor]:
-    """The weights of each member's best step on the cells it holds out."""
-    weights = [weight.requires_grad_() for weight in weights]
-    optimiser = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=settings.weight_decay)
-    judge = held if held.any() else torch.ones_like(held)
-    best, since = torch.full((len(held),), torch.inf), torch.zeros(len(held))
-    kept = [weight.detach().clone() for weight in weights]
-    for _ in range(settings.steps):
-        f = _forward(weights, x)
-        with torch.no_grad():
-            now = _losses(f, y, judge, settings)
-            better = now < best
-            best, since = torch.where(better, now, best), torch.where(better, 0, since + 1)
-            for copy, weight in zip(kept, weights):
-                copy[better] = weight[better]
-        if bool((since > settings.patience).all()):
-            break
-        optimiser.zero_grad()
-        _losses(f, y, 1 - held, settings).sum().backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return kept
-
-

@@ -77,8 +77,12 @@ def override(sections: Mapping[str, Mapping[str, Any]], changes: Iterable[str]) 
 
 
 def data_name(name: str) -> str:
-    """The name of a data set with the path in `npz:FILE` and `folder:DIR` made absolute."""
+    """The name of a data set or table with the path in it, as in `npz:FILE` and `folder:DIR`, made absolute."""
+    from .table import READERS, absolute
+
     kind, colon, place = name.partition(":")
+    if colon and kind in READERS:
+        return absolute(name)
     return f"{kind}:{os.path.abspath(os.path.expanduser(place))}" if colon and kind in ("npz", "folder") else name
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from gemnet import zoo
 from gemnet.cell import SCHEMA, Cell
+from gemnet.durable import write_atomic
 from gemnet.errors import StudyError, UsageError
 
-from .durable import write_atomic
 from .standing import Standing
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

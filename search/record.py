@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gemnet import __version__
+from gemnet.durable import file_sha256
 from gemnet.errors import ConfigError, StudyError
 from gemnet.settings import from_dict, to_dict
 
-from .durable import file_sha256
 from .threads import default_threads
 
 SCHEMA = "gemnet.study/1"
@@ -88,8 +88,7 @@ def read_record(directory: Path) -> tuple[Record, str]:
     """
     path = directory / FILE
     if not path.is_file():
-        what = "does not exist" if not directory.exists() else f"is no study: it has no {FILE}"
-        raise StudyError(f"{directory} {what}; start one with 'gemnet-search run {directory}'")
+        raise StudyError(_no_study(directory))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -101,6 +100,16 @@ def read_record(directory: Path) -> tuple[Record, str]:
         return from_dict(Record, data, FILE), file_sha256(path)
     except ConfigError as error:
         raise StudyError(f"{path}: {error}") from None
+
+
+def _no_study(directory: Path) -> str:
+    if (directory / "journal.db").exists():
+        return (
+            f"{directory} has a journal but no {FILE}: restore that from a copy, or, if its start was cut off, "
+            f"start it again with 'gemnet-search run {directory}'"
+        )
+    what = f"is no study: it has no {FILE}" if directory.exists() else "does not exist"
+    return f"{directory} {what}; start one with 'gemnet-search run {directory}'"
 
 
 def differences(was: Any, now: Any, where: str = "") -> list[str]:

@@ -9,6 +9,8 @@ from gemnet.errors import ReplayError
 from .journal import Journal
 from .record import differences
 
+REMEDY = "go on with the gemnet and the settings that the study was started with, or start another in a new directory"
+
 
 def recall_strategy(journal: Journal, name: str, settings: Mapping[str, Any]) -> None:
     """Journals a study's strategy, or checks that it is the one it was started with.
@@ -24,7 +26,7 @@ def recall_strategy(journal: Journal, name: str, settings: Mapping[str, Any]) ->
     was = row.body
     changed = differences(was["name"], now["name"], "its name") or differences(was["settings"], now["settings"])
     if changed:
-        raise ReplayError(f"replay diverged at strategy: {'; '.join(changed)}")
+        raise ReplayError(f"replay diverged at strategy: {'; '.join(changed)}; {REMEDY}")
 
 
 def recall_asked(journal: Journal, name: str, keys: Sequence[str]) -> None:
@@ -39,7 +41,9 @@ def recall_asked(journal: Journal, name: str, keys: Sequence[str]) -> None:
         return
     was = row.body["keys"]
     if len(was) != len(keys):
-        raise ReplayError(f"replay diverged at {name}: it asked for {len(was)} trials before, for {len(keys)} now")
+        asked = f"it asked for {len(was)} trials before, for {len(keys)} now"
+        raise ReplayError(f"replay diverged at {name}: {asked}; {REMEDY}")
     for place, (a, b) in enumerate(zip(was, keys), start=1):
         if a != b:
-            raise ReplayError(f"replay diverged at {name}: its trial {place} of {len(was)} was {a[:12]}, is {b[:12]}")
+            other = f"its trial {place} of {len(was)} was {a[:12]}, is {b[:12]}"
+            raise ReplayError(f"replay diverged at {name}: {other}; {REMEDY}")

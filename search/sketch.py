@@ -78,14 +78,17 @@ def table_size(num_ops: int, h: int, buckets: int) -> int:
     return num_ops + h * buckets
 
 
-def _norms(label: Bits, graphs: GraphBatch) -> npt.NDArray[np.float64]:
-    """|phi_t(G)| of every graph [B]: the root of the number of ordered pairs of nodes of one label."""
+def squared_norms(label: Bits, graphs: GraphBatch) -> npt.NDArray[np.float64]:
+    """k_t(G, G) of every graph [B]: the number of ordered pairs of nodes of one label."""
     ordered = np.sort(np.where(graphs.present, label, np.uint64(0)), axis=1)
     new = np.ones(label.shape, bool)
     new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     starts = np.flatnonzero(new)
     runs = np.diff(np.append(starts, label.size)).astype(np.float64)
     runs[ordered.reshape(-1)[starts] == 0] = 0
-    squares = np.bincount(starts // label.shape[1], runs**2, minlength=len(graphs))
-    out: npt.NDArray[np.float64] = np.sqrt(np.maximum(squares, 1))
-    return out
+    return np.bincount(starts // label.shape[1], runs**2, len(graphs)).astype(np.float64)
+
+
+def _norms(label: Bits, graphs: GraphBatch) -> npt.NDArray[np.float64]:
+    """|phi_t(G)| of every graph [B]."""
+    return np.sqrt(np.maximum(squared_norms(label, graphs), 1))

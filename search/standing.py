@@ -8,9 +8,11 @@ from typing import Any
 from gemnet.errors import StudyError
 from gemnet.settings import from_dict
 
+from .journal import uncollected
 from .lock import Holder, holder
 from .objective import Objective
 from .opening import look
+from .progress import Now, read_notice
 from .record import Record
 from .trial import INFRA, Trial
 
@@ -25,6 +27,11 @@ class PhaseStanding:
     failed: int
     infra: int
 
+    @property
+    def ended(self) -> int:
+        """How many have ended, one way or another."""
+        return self.done + self.failed + self.infra
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -36,6 +43,8 @@ class Standing:
         ranking: finished trials within the limits, one per architecture, with their scores; the
             winner first when there is one, the others by falling score.
         measured: the trials of each phase that have ended.
+        all_trials: every trial that has ended, in the order in which they first did.
+        now: what the process that works on it said last, when it is running.
     """
 
     directory: Path
@@ -45,9 +54,34 @@ class Standing:
     state: str
     worker: Holder | None
     phases: tuple[PhaseStanding, ...]
-    trials: int
     ranking: tuple[tuple[Trial, float], ...]
     measured: Mapping[str, tuple[Trial, ...]]
+    all_trials: tuple[Trial, ...]
+    objective: Objective
+    now: Now | None
+
+    @property
+    def trials(self) -> int:
+        """How many trials have ended."""
+        return len(self.all_trials)
+
+    @property
+    def running(self) -> int:
+        """How many trials are measured now, as far as can be told from outside."""
+        phase = next((phase for phase in self.phases if self.now and phase.name == self.now.phase), None)
+        return min(self.now.workers or 1, phase.asked - phase.ended) if self.now and phase else 0
+
+    def left_s(self) -> float | None:
+        """Seconds that the search still takes at the pace so far; None when nothing tells."""
+        if self.now is None:
+            return None
+        here, to_come = self.now.left_s(), max(0, planned_trials(self.record.settings) - self.trials)
+        if self.running and here is not None and self.now.total is not None:
+            return here / max(1.0, self.now.total - self.now.done) * to_come
+        took = [trial.metrics["train_s"] for trial in self.all_trials if "train_s" in trial.metrics]
+        trials_s = sum(took) / len(took) * to_come / max(1, self.now.workers) if took else None
+        known = [seconds for seconds in (None if self.running else here, trials_s) if seconds is not None]
+        return sum(known) if known and (trials_s is not None or not to_come) else None
 
     def trials_of(self, phase: str) -> list[Trial]:
         """The trials of a phase that have ended, in the order in which they were asked for; none if unknown."""
@@ -61,8 +95,17 @@ class Standing:
         """
         if not 1 <= rank <= len(self.ranking):
             count = len(self.ranking)
+            if count == 0:
+                raise StudyError(self._why_none())
             raise StudyError(f"{self.directory} has {count} measured cells within the limits, there is no rank {rank}")
         return self.ranking[rank - 1]
+
+    def _why_none(self) -> str:
+        if any(trial.done for trial in self.all_trials):
+            return f"{self.directory} has no best cell: none of its {self.trials} trials keeps the objective's limits"
+        what = f"all of its {self.trials} trials failed" if self.trials else "nothing has been measured yet"
+        remedy = "wait for its first trial" if self.worker else f"go on with 'gemnet-search resume {self.directory}'"
+        return f"{self.directory} has no best cell: {what}; {remedy}"
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object for `status --json`."""
@@ -74,7 +117,10 @@ class Standing:
             "strategy": self.strategy,
             "seed": self.record.seed,
             "trials": self.trials,
+            "planned": planned_trials(self.record.settings),
             "phases": [vars(phase) for phase in self.phases],
+            "now": vars(self.now) | {"running": self.running} if self.now else None,
+            "left_s": self.left_s(),
             "best": self.best_dict() if self.ranking else None,
         }
 
@@ -99,6 +145,11 @@ def standing(directory: Path) -> Standing:
         StudyError: the directory is no study, or its study.json was changed.
         JournalError: the journal is damaged.
     """
+    with uncollected():
+        return _standing(directory)
+
+
+def _standing(directory: Path) -> Standing:
     record, journal = look(directory)
     with journal:
         trials = {row.key: Trial(**row.body) for row in journal.of("trial")}
@@ -116,10 +167,18 @@ def standing(directory: Path) -> Standing:
         state,
         worker,
         tuple(_phase(name, keys, trials) for name, keys in asked.items()),
-        len(trials),
         _ranking(trials, objective, trials.get(done.body["trial"]) if done else None),
         {name: tuple(trials[key] for key in dict.fromkeys(keys) if key in trials) for name, keys in asked.items()},
+        tuple(trials.values()),
+        objective,
+        read_notice(directory) if state == "running" else None,
     )
+
+
+def planned_trials(settings: Mapping[str, Any]) -> int:
+    """How many trials a search with these settings makes, at most; 0 when its strategy does not tell."""
+    strategy = settings.get("strategy", {})
+    return int(strategy.get("samples", 0)) + int(strategy.get("rounds", 1)) * int(strategy.get("finalists", 0))
 
 
 def _phase(name: str, keys: list[str], trials: Mapping[str, Trial]) -> PhaseStanding:

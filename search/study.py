@@ -7,30 +7,31 @@ through its code again until it reaches the point where it was stopped.
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from gemnet.errors import EvaluationError, StudyError
+from gemnet.stopping import Stop
 
 from .artifacts import Artifacts
-from .evaluators import Evaluator
+from .compose import Parts
 from .journal import Journal
-from .objective import Objective
 from .opening import begin, reopen
-from .progress import Phase, Progress
+from .progress import LIVE, Notice, Phase, Progress
 from .record import Record, surroundings_changed
 from .replay import recall_asked, recall_strategy
 from .strategies import Strategy
 from .threads import torch_threads
 from .trial import INFRA, Arch, Trial, best_of, digest, inputs_digest, trial_key, trial_seed
-from .workers import Outcome, Pool, Task
+from .workers import Outcome, Task
+from .workforce import Workforce, as_workforce, open_pool
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Arch", "Strategy", "Study", "Trial"]
+__all__ = ["Arch", "Parts", "Strategy", "Study", "Trial"]
 
 
 class Study:
@@ -42,28 +43,27 @@ class Study:
         seed: where all its randomness comes from.
         space, evaluator, objective: the parts a strategy works with.
         progress: shows phases; strategies may show their own.
-        workers: how many processes measure; 0 measures in this process.
+        workers: how many processes a strategy may use on this machine; 0 for none but this one.
     """
 
     def __init__(
         self,
         directory: Path,
+        parts: Parts,
         record: Record,
         journal: Journal,
-        *,
-        space: Any,
-        evaluator: Evaluator,
-        objective: Objective,
-        workers: int,
+        workforce: Workforce,
         progress: Progress | None,
+        stop: Stop | None,
     ) -> None:
         self.directory, self.settings, self.seed = directory, record.settings, record.seed
-        self.space, self.evaluator, self.objective = space, evaluator, objective
-        self.progress, self.workers = progress or Progress(quiet=True), workers
-        self._threads, self._limits = record.threads["driver"], record.limits
+        self.space, self.evaluator, self.objective = parts.space, parts.evaluator, parts.objective
+        self.progress, self.workers, self._stop = progress or Progress(quiet=True), workforce.here, stop or Stop()
+        self.progress.post(Notice(directory / LIVE, workforce.count))
+        self._parts, self._threads, self._limits = parts, record.threads["driver"], record.limits
         self._journal = journal
         self._artifacts = Artifacts(directory / "artifacts", journal)
-        self._pool = Pool(evaluator, workers, self._limits.retries, self._limits.time_limit_s)
+        self._pool = open_pool(parts.evaluator, workforce, record.limits, self._stop)
         self._trials = {row.key: Trial(**row.body) for row in journal.of("trial")}
         self._used: set[tuple[str, str]] = set()
 
@@ -71,99 +71,79 @@ class Study:
     def create(
         cls,
         directory: str | Path,
-        settings: Mapping[str, Any],
+        parts: Parts,
         *,
         seed: int = 0,
-        space: Any,
-        evaluator: Evaluator,
-        objective: Objective | None = None,
-        workers: int = 0,
+        workers: int | Workforce = 0,
         progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> "Study":
         """A new study in a directory that is empty or does not exist.
 
         Args:
             directory: on a local disk.
-            settings: JSON object by section, kept in study.json; its section `study` is read as `Limits`.
+            parts: what it works with; their settings are kept in study.json, the section `study` as `Limits`.
             seed: of everything random.
-            space: where architectures come from; its `fingerprint`, if any, is recorded.
-            evaluator: how they are measured.
-            objective: what is maximised; the default one when None.
-            workers: processes that measure; 0 measures in this process.
+            workers: processes that measure, or a workforce of another kind; 0 measures in this process.
             progress: where phases are shown; nowhere when None.
+            stop: asked before anything new is begun.
 
         Raises:
             StudyError: the directory is not empty, cannot be written, or is in use.
         """
         directory = Path(directory)
-        record, journal = begin(directory, settings, seed, _fingerprints(space, evaluator))
-        return cls(
-            directory,
-            record,
-            journal,
-            space=space,
-            evaluator=evaluator,
-            objective=objective or Objective(),
-            workers=workers,
-            progress=progress,
-        )
+        record, journal = begin(directory, parts.settings, seed, parts.fingerprints())
+        return cls(directory, parts, record, journal, as_workforce(workers), progress, stop)
 
     @classmethod
     def open(
         cls,
         directory: str | Path,
-        settings: Mapping[str, Any] | None = None,
+        parts: Parts,
         *,
         seed: int | None = None,
-        space: Any,
-        evaluator: Evaluator,
-        objective: Objective | None = None,
-        workers: int = 0,
+        workers: int | Workforce = 0,
         progress: Progress | None = None,
+        stop: Stop | None = None,
         retry_failed: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> "Study":
         """A study that was started before, ready to go on; arguments as for `create`.
 
+        Rows of the journal that are damaged are reported and left out, so that they are made again.
+
         Args:
-            settings: must equal the study's when given.
+            parts: their settings must equal the study's, unless they are empty.
             seed: must equal the study's when given.
             retry_failed: measure trials again that failed through no fault of their own.
-            warn: called with one line when bit-equality cannot be promised; prints to stderr when None.
+            warn: called with each line about damage, or about bit-equality that cannot be promised; prints
+                to stderr when None.
 
         Raises:
             StudyError: the directory is no study, is in use, or was started with other settings.
-            JournalError: the journal is damaged.
+            JournalError: the journal is damaged beyond repair.
             ReplayError: data, recipe, space or evaluator have changed since.
         """
-        directory = Path(directory)
-        record, journal = reopen(directory, settings, seed, _fingerprints(space, evaluator))
+        directory, warn = Path(directory), warn or _warn
+        record, journal = reopen(directory, parts.settings or None, seed, parts.fingerprints(), warn)
         changed = surroundings_changed(record)
         if changed:
-            text = "; ".join(changed)
-            (warn or _warn)(f"{text}: results stay valid, but bit-equality with an unbroken run is not promised")
-        study = cls(
-            directory,
-            record,
-            journal,
-            space=space,
-            evaluator=evaluator,
-            objective=objective or Objective(),
-            workers=workers,
-            progress=progress,
-        )
+            warn(f"{'; '.join(changed)}: results stay valid, but bit-equality with an unbroken run is not promised")
+        study = cls(directory, parts, record, journal, as_workforce(workers), progress, stop)
         if retry_failed:
             study._trials = {key: trial for key, trial in study._trials.items() if trial.status != INFRA}
         return study
 
-    def run(self, strategy: Strategy) -> Trial:
-        """The winner a strategy finds, journalled; a finished study gives its winner again.
+    def run(self, strategy: Strategy | None = None) -> Trial:
+        """The winner a strategy finds (the parts' own when None), journalled; a finished study gives its winner again.
 
         Raises:
+            KeyboardInterrupt: `stop` was requested, and what ran then is saved.
             ReplayError: the strategy is another than before, or asks for something else.
             EvaluationError: too many trials failed, or none is within the limits.
         """
         self._used.clear()
+        strategy = strategy or self._parts.strategy
         recall_strategy(self._journal, strategy.name, strategy.to_dict())
         finished = self._journal.get("done", "done")
         if finished is not None:
@@ -211,7 +191,12 @@ class Study:
             StudyError: one of its files is missing or damaged.
         """
         self._use("artifact", name)
-        return self._artifacts.get(name, inputs_digest(inputs), build)
+
+        def begin_and_build(folder: Path) -> None:
+            self._stop.end()
+            build(folder)
+
+        return self._artifacts.get(name, inputs_digest(inputs), begin_and_build)
 
     def rng(self, name: str) -> "np.random.Generator":
         """A random generator of its own for every name: Philox keyed by sha256 of (seed, name)."""
@@ -241,6 +226,7 @@ class Study:
     def close(self) -> None:
         """Ends the workers and lets another process open the study."""
         self._pool.close()
+        self.progress.post(None)
         self._journal.close()
 
     def __enter__(self) -> Self:
@@ -263,6 +249,8 @@ class Study:
             self._trials[trial.key] = Trial(**row.body)  # what a resumed study reads
             phase.advance()
             self._stop_if_hopeless(name, keys)
+        if any(task.key not in self._trials for task in missing):
+            self._stop.end()
 
     def _stop_if_hopeless(self, name: str, keys: list[str]) -> None:
         failed = [self._trials[key] for key in keys if key in self._trials and not self._trials[key].done]
@@ -282,10 +270,6 @@ class Study:
         if (kind, name) in self._used:
             raise StudyError(f"the name {name!r} is used twice by {kind}; give each request its own, such as {name}/1")
         self._used.add((kind, name))
-
-
-def _fingerprints(space: Any, evaluator: Evaluator) -> dict[str, str | None]:
-    return {"space": getattr(space, "fingerprint", None), "evaluator": evaluator.fingerprint}
 
 
 def _trial(outcome: Outcome) -> Trial:

@@ -39,3 +39,10 @@ class Warp:
             return mean, std
         gap = np.exp(-mean)
         return self.top + self.soft - gap, std * gap
+
+    def unrestored(self, mean: Floats, std: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of t that `restored` made these from."""
+        if self.soft <= 0:
+            return mean, std
+        gap = np.maximum(self.top + self.soft - mean, np.finfo(np.float64).tiny)
+        return -np.log(gap), std / gap

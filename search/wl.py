@@ -22,11 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from gemnet.errors import UnknownNameError
-
-from .gram import gram_of_labels
+from .enumerated import EnumeratedGraphs
+from .gram import gram_of_labels, scales
 from .graphs import Bits, GraphBatch, Ints, concat
-from .learning import SIMILARITIES
 
 PREDECESSOR, SUCCESSOR, GRAPH = (np.uint64(v) for v in (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0))
 HASH_ROUNDS = 6
@@ -48,17 +46,19 @@ def labels(batch: GraphBatch, h: int = 3, directed: bool = True) -> list[Bits]:
     table = np.zeros(256, np.uint64)
     table[: len(batch.ops)] = [_name_code(op) for op in batch.ops]
     label = table[batch.codes].reshape(-1)
-    present = batch.present.reshape(-1)
+    absent = np.flatnonzero(~batch.present)
+    below, above = batch.sparse, batch.sparse.T
     rounds = [label]
     for _ in range(h):
         mixed = mix(label ^ PREDECESSOR)
-        seen = batch.sparse @ mixed
+        seen = below @ mixed
         if directed:
-            read_by = batch.sparse.T @ mix(label ^ SUCCESSOR)
+            read_by = above @ mix(label ^ SUCCESSOR)
             label = mix(mix(label + mix(seen)) + mix(read_by ^ SUCCESSOR))
         else:
-            label = mix(label + mix(seen + batch.sparse.T @ mixed))
-        label = np.where(present, label, np.uint64(0))
+            seen += above @ mixed
+            label = mix(label + mix(seen))
+        label[absent] = 0
         rounds.append(label)
     return [label.reshape(batch.codes.shape) for label in rounds]
 
@@ -86,6 +86,8 @@ def exact_labels(batch: GraphBatch, h: int = 3, directed: bool = True) -> list[B
 
 def graph_hash(batch: GraphBatch, rounds: int = HASH_ROUNDS) -> Bits:
     """One number per graph, equal for relabelled graphs, different where that many rounds tell graphs apart [B]."""
+    if isinstance(batch, EnumeratedGraphs):
+        return batch.whole.keep(("hash", rounds), lambda graphs: graph_hash(graphs, rounds))[batch.rows]
     last = labels(batch, rounds)[-1]
     mixed: Bits = np.where(batch.present, mix(last ^ GRAPH), np.uint64(0)).sum(1, dtype=np.uint64)
     return mix(mixed)
@@ -114,10 +116,7 @@ def features(batch: GraphBatch, h: int = 3, directed: bool = True, exact: bool =
 
 def scaled(phi: list[sp.csr_matrix], form: str = "mean") -> sp.csr_matrix:
     """z, whose rows' inner products are S_g [B, columns]; raises UnknownNameError for another form."""
-    if form not in SIMILARITIES:
-        raise UnknownNameError("form of the WL similarity", form, SIMILARITIES)
-    norms = np.stack([np.asarray(part.multiply(part).sum(1)).reshape(-1) for part in phi])
-    scale = 1 / np.sqrt(norms * len(phi)) if form == "mean" else np.repeat(norms.sum(0)[None] ** -0.5, len(phi), 0)
+    scale = scales(np.stack([np.asarray(part.multiply(part).sum(1)).reshape(-1) for part in phi]), form)
     return sp.hstack([sp.diags(row) @ part for row, part in zip(scale, phi)], format="csr")
 
 

@@ -12,6 +12,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from gemnet.stopping import SIGNALS
+
 from .evaluators import Evaluator
 from .trial import DONE, FAILED, INFRA, Arch
 
@@ -21,7 +23,8 @@ Reply = tuple[str, Any]  # (status, metrics or error text)
 
 def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
     """Answers requests (a pickled architecture and seed) with `measure`'s reply, one at a time."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    for number in SIGNALS:  # Ctrl-C reaches the whole group; the driver decides
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=end_with_driver, daemon=True).start()
     os.dup2(sys.stderr.fileno(), 1)  # stdout belongs to the driver's results
     try:
@@ -33,7 +36,7 @@ def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
         pipe.send((READY, None))
         while True:
             request = pipe.recv()
-            pipe.send(_answer(evaluator, request))
+            pipe.send(answer(evaluator, request))
 
 
 def measure(evaluator: Evaluator, arch: Arch, seed: int) -> Reply:
@@ -54,7 +57,8 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:500] if text else type(error).__name__
 
 
-def _answer(evaluator: Evaluator, request: bytes) -> Reply:
+def answer(evaluator: Evaluator, request: bytes) -> Reply:
+    """`measure`'s reply to a pickled architecture and seed, with one torch thread."""
     torch = sys.modules.get("torch")
     if torch:
         torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pickle
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -14,9 +14,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from gemnet.errors import EvaluationError
+from gemnet.stopping import SIGNALS, Stop
 
 from .evaluators import Evaluator
-from .threads import environment_threads, torch_threads
+from .threads import environment_threads, torch_threads, visible_device
 from .trial import DONE, INFRA, Arch
 from .worker import BROKEN, READY, Reply, describe, measure, serve
 
@@ -52,19 +53,29 @@ class Pool:
         workers: processes, each with one torch thread; 0 measures in this process.
         retries: how often a trial is tried again after its worker died or ran out of time or memory.
         time_limit_s: the longest a trial may take; not kept with `workers=0`.
+        devices: CUDA devices; each worker sees one of them, with as few others as can be.
+        stop: asked before a task is begun.
     """
 
     def __init__(
-        self, evaluator: Evaluator, workers: int, retries: int = 2, time_limit_s: float | None = None
+        self,
+        evaluator: Evaluator,
+        workers: int,
+        retries: int = 2,
+        time_limit_s: float | None = None,
+        devices: Sequence[str] = (),
+        stop: Stop | None = None,
     ) -> None:
-        self._evaluator, self._limit = evaluator, workers
-        self._retries, self._time_limit_s = retries, time_limit_s
+        self._evaluator, self._limit, self._devices = evaluator, workers, tuple(devices)
+        self._retries, self._time_limit_s, self._stop = retries, time_limit_s, stop or Stop()
         self._workers: list[_Worker] = []
         self._bytes: bytes | None = None
         self._stillborn = 0
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Outcomes in the order in which they arrive; tasks are handed out in the order given.
+
+        When a stop is requested, those of the tasks that run then are the last.
 
         Raises:
             EvaluationError: workers cannot be started, or cannot load the evaluator.
@@ -78,17 +89,23 @@ class Pool:
 
     def _run_here(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         for task in tasks:
+            if self._stop.requested:
+                return
             attempts, reply = 0, (INFRA, "")
             while reply[0] == INFRA and attempts <= self._retries:
                 with torch_threads(1):
                     reply = measure(self._evaluator, task.arch, task.seed)
                 attempts += 1
-            yield _outcome(task, reply, attempts)
+            yield outcome_of(task, reply, attempts)
 
     def _run_workers(self, todo: deque[Task]) -> Iterator[Outcome]:
         attempts: Counter[str] = Counter()
         try:
             while todo or any(worker.task for worker in self._workers):
+                if self._stop.requested:
+                    todo.clear()
+                    if not any(worker.task for worker in self._workers):
+                        return
                 self._fill(todo)
                 for worker in self._wait():
                     task, reply = worker.task, self._reply(worker)
@@ -98,7 +115,7 @@ class Pool:
                     if reply[0] == INFRA and attempts[task.key] <= self._retries:
                         todo.appendleft(task)
                     else:
-                        yield _outcome(task, reply, attempts[task.key])
+                        yield outcome_of(task, reply, attempts[task.key])
         finally:
             for worker in [worker for worker in self._workers if worker.task]:
                 self._drop(worker)
@@ -114,7 +131,12 @@ class Pool:
         for _ in range(min(self._limit - len(self._workers), len(todo) - starting)):
             if self._bytes is None:
                 self._bytes = _pickled(self._evaluator)
-            self._workers.append(_Worker(self._bytes))
+            self._workers.append(_Worker(self._bytes, self._free_device()))
+
+    def _free_device(self) -> str | None:
+        """The device that fewest workers have."""
+        taken = Counter(worker.device for worker in self._workers)
+        return min(self._devices, key=lambda device: taken[device], default=None)
 
     def _wait(self) -> list["_Worker"]:
         """Workers that answered, died, or ran out of time."""
@@ -160,15 +182,16 @@ class Pool:
 
 
 class _Worker:
-    """A process, the pipe to it, and the task it has."""
+    """A process, the pipe to it, the CUDA device it sees (None for all) and the task it has."""
 
-    def __init__(self, evaluator_bytes: bytes) -> None:
+    def __init__(self, evaluator_bytes: bytes, device: str | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=serve, args=(theirs, evaluator_bytes), daemon=True)
-        with environment_threads(1), interrupts_blocked():
+        with environment_threads(1), visible_device(device), interrupts_blocked():
             self.process.start()
         theirs.close()  # so that its end closes with the process
+        self.device = device
         self.ready = False
         self.task: Task | None = None
         self.deadline: float | None = None
@@ -199,9 +222,9 @@ class _Worker:
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Processes started within it never see Ctrl-C: the driver ends them."""
-    resource_tracker.ensure_running()  # its start would unblock the signal again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Processes started within it never see Ctrl-C or SIGTERM: the driver ends them."""
+    resource_tracker.ensure_running()  # its start would unblock the signals again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -215,7 +238,8 @@ def _pickled(evaluator: Evaluator) -> bytes:
         raise EvaluationError(f"the evaluator cannot be sent to workers: {describe(error)}") from None
 
 
-def _outcome(task: Task, reply: Reply, attempts: int) -> Outcome:
+def outcome_of(task: Task, reply: Reply, attempts: int) -> Outcome:
+    """What came of a task, from a worker's reply."""
     status, value = reply
     metrics, error = (value, None) if status == DONE else ({}, str(value))
     return Outcome(task, status, metrics, error, attempts)

@@ -18,6 +18,8 @@ from gemnet.search.trial import Arch
 
 if TYPE_CHECKING:
     from gemnet.data import Dataset
+    from gemnet.search.batch_cost import BatchCost
+    from gemnet.search.graphs import GraphBatch
 
 VERSION = 1  # raised when the same settings would measure something else
 MACRO = "proxy"
@@ -74,26 +76,48 @@ class ProxyTask:
     def fingerprint(self) -> str:
         """sha256 (hex) of the images and of every setting that a measurement depends on."""
         kept = {name: value for name, value in self.to_dict().items() if name not in ("data", "device")}
-        content = {"version": VERSION, "images": self.dataset().fingerprint, **kept}
+        content = {"version": VERSION, "images": self.dataset().fingerprint, **kept, "recipe": self.recipe.identity}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def dataset(self) -> "Dataset":
         """The images the task trains and validates with; read once per process."""
-        return _dataset(self.data, self.train_images, self.val_images)
+        images = self.data, self.train_images, self.val_images
+        return _ADOPTED.get(images) or _dataset(*images)
+
+    def shared(self) -> "Dataset":
+        """What another machine needs to measure as this one: the images."""
+        return self.dataset()
+
+    def adopt(self, data: "Dataset") -> None:
+        """Makes `dataset()` give these images in this process, wherever their file is."""
+        _ADOPTED[self.data, self.train_images, self.val_images] = data
 
     def net(self, cell: Cell) -> NetConfig:
         """The proxy network of a cell; raises CellError when it cannot be made that small."""
         data = self.dataset()
         if self.equal_macs:
             return solve(cell, MACRO, self.macs, self.merge, data.img_size, data.in_chans, data.num_classes)
-        form = get_macro(MACRO)
-        stages = tuple(Stage(1, width, 2 * width, stride) for width, stride in zip(self.widths, form.strides))
-        return NetConfig(form.stem_chs, stages, stages[-1].out_chs, form.stem_stride, self.merge)
+        return self._fixed_net()
 
     def cost(self, cell: Cell) -> Cost:
         """The cost of a cell's proxy network."""
         data = self.dataset()
         return cost(cell, self.net(cell), data.img_size, data.in_chans, data.num_classes)
+
+    def batch_cost(self, graphs: "GraphBatch") -> "BatchCost | None":
+        """The costs of many cells' proxy networks; None with `equal_macs`, which solves each by itself."""
+        from gemnet.search.batch_cost import batch_cost
+
+        if self.equal_macs:
+            return None
+        data = self.dataset()
+        return batch_cost(graphs, self._fixed_net(), data.img_size, data.in_chans, data.num_classes)
+
+    def _fixed_net(self) -> NetConfig:
+        """The network of `widths`."""
+        form = get_macro(MACRO)
+        stages = tuple(Stage(1, width, 2 * width, stride) for width, stride in zip(self.widths, form.strides))
+        return NetConfig(form.stem_chs, stages, stages[-1].out_chs, form.stem_stride, self.merge)
 
     def evaluate(self, arch: Arch, seed: int) -> dict[str, float]:
         """Accuracy, cost and time of one training of the cell's normal form.
@@ -117,6 +141,9 @@ class ProxyTask:
             "macs": price.macs, "params": price.params, "acts": price.acts, "peak_acts": price.peak_acts,
             "train_s": result.train_s,
         }  # fmt: skip
+
+
+_ADOPTED: dict[tuple[str, int, int], "Dataset"] = {}
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,8 @@ from gemnet.cell import SCHEMA as CELL_SCHEMA
 from gemnet.cell import Cell
 from gemnet.errors import CellError
 from gemnet.search import wl
-from gemnet.search.graphs import GraphBatch, Ints
+from gemnet.search.enumerated import Enumeration
+from gemnet.search.graphs import Bits, GraphBatch, Ints
 from gemnet.search.structures import structure_of
 from gemnet.search.table import Table, load_table
 from gemnet.search.trial import Arch, digest
@@ -133,12 +134,12 @@ class TableSpace:
 
     def mutate_batch(self, graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
         """Each graph after random edits of the table's own space, which may leave the table."""
-        explicit = self.rows.graphs.output
-        mutated: GraphBatch = self.rows.space.mutate_batch(replace(graphs, output=explicit), rng)
+        own = GraphBatch(graphs.codes, graphs.adjacency, graphs.ops, self.rows.graphs.output)
+        mutated: GraphBatch = self.rows.space.mutate_batch(own, rng)
         return replace(mutated, output=False)
 
     @property
-    def _representatives(self) -> GraphBatch:
+    def _representatives(self) -> Enumeration:
         return _graphs(self.table)[0]
 
     def _groups(self, graphs: GraphBatch) -> Ints:
@@ -152,14 +153,16 @@ class TableSpace:
     def _add(self, found: dict[int, Arch], archs: Iterable[Arch], count: int) -> None:
         table = self.rows
         for arch in archs:
+            if len(found) == count:
+                return
             row = table.rows.get(arch.key)
-            if row is not None and len(found) < count:
+            if row is not None:
                 found.setdefault(int(table.groups[row]), arch)
 
 
 @lru_cache(maxsize=2)
-def _graphs(table: str) -> tuple[GraphBatch, "np.typing.NDArray[np.uint64]", Ints]:
+def _graphs(table: str) -> tuple[Enumeration, Bits, Ints]:
     """The representatives' graphs [G]; the hashes of all rows' graphs, ascending, and each one's structure."""
     rows = load_table(table)
     hashes, first = np.unique(wl.graph_hash(rows.graphs), return_index=True)
-    return replace(rows.graphs[rows.representatives], output=False), hashes, rows.groups[first]
+    return Enumeration(replace(rows.graphs[rows.representatives], output=False)), hashes, rows.groups[first]

@@ -10,7 +10,7 @@ et al., "Local search is state of the art for neural architecture search benchma
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -220,19 +220,18 @@ class NASBench101:
         living = _living(cell)
         for v, op in enumerate(cell.ops):
             for other in OPS if v in living and op in OPS else ():
-                if other != op:
-                    yield Spec(Cell((*cell.ops[:v], other, *cell.ops[v + 1 :]), cell.edges, output=True))
+                changed = [*cell.ops[:v], other, *cell.ops[v + 1 :]]
+                found = self._valid(changed, set(cell.edges)) if other != op else None
+                if found is not None:
+                    yield found
         for pair in combinations(range(self.vertices), 2):
             found = self._valid(cell.ops, set(cell.edges) ^ {pair})
             if found is not None:
                 yield found
 
     def _valid(self, ops: Sequence[str], edges: set[tuple[int, int]]) -> Spec | None:
-        try:
-            spec = Spec(Cell(tuple(ops), tuple(edges), output=True))
-        except CellError:
-            return None
-        return spec if len(spec.pruned.edges) <= self.edges else None
+        spec = _spec(tuple(ops), tuple(sorted(edges)))
+        return spec if spec is not None and len(spec.pruned.edges) <= self.edges else None
 
     def _padded(self, arch: Spec) -> Cell:
         """The cell with `vertices` vertices, dangling ones of the first op put before the output."""
@@ -242,6 +241,15 @@ class NASBench101:
         more = self.vertices - len(ops)
         edges = tuple((i, j + more if j == last else j) for i, j in arch.cell.edges)
         return Cell((*ops[:-1], *[OPS[0]] * more, OUTPUT), edges, output=True)
+
+
+@lru_cache(maxsize=1 << 15)  # more than the 27,648 matrices and ops of five vertices: searches ask for them again
+def _spec(ops: tuple[str, ...], edges: tuple[tuple[int, int], ...]) -> Spec | None:
+    """The architecture, with its pruned cell and its key; None when there is none."""
+    try:
+        return Spec(Cell(ops, edges, output=True))
+    except CellError:
+        return None
 
 
 def module_hash(cell: Cell) -> str:

@@ -15,7 +15,7 @@ from gemnet.search.spaces.nasbench201 import Topology
 from gemnet.search.strategies.evolution import RegularizedEvolution
 from gemnet.search.strategies.ledger import Ledger
 from gemnet.search.strategies.local import LocalSearch
-from gemnet.search.study import Study
+from gemnet.search.study import Parts, Study
 
 OPS = ("none", "skip_connect", "nor_conv_3x3")
 BEST = Topology(("nor_conv_3x3",) * 6)
@@ -63,9 +63,10 @@ def test_the_best_cell_is_found_within_the_budget(strategy, study):
 
 def test_a_finished_search_runs_again_without_measuring(parts, tmp_path):
     strategy = RegularizedEvolution(samples=20, population=8, tournament=3, batch=3)
-    with Study.create(tmp_path / "study", {}, seed=1, **parts) as first:
+    searched = Parts(strategy=strategy, **parts)
+    with Study.create(tmp_path / "study", searched, seed=1) as first:
         winner = first.run(strategy)
-    with Study.open(tmp_path / "study", **parts) as again:
+    with Study.open(tmp_path / "study", searched) as again:
         assert again.run(strategy) == winner
         assert strategy.run(again) == winner  # the strategy's own code, all of it
     with Journal.open(tmp_path / "study" / "journal.db", read_only=True) as journal:

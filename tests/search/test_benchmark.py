@@ -82,6 +82,22 @@ def test_an_encoder_serves_all_seeds(study):
     assert built == ["encoder", "predictor", "predictor"]
 
 
+def test_an_encoder_is_the_same_whichever_seed_trains_it(study):
+    draws = []
+    for seed in (0, 1):
+        running = study()
+        running.seed = seed
+        draws.append([int(running.rng(name).integers(2**63)) for name in ("encoder", "sample")])
+        assert running.seed == seed
+    assert draws[0][0] == draws[1][0] and draws[0][1] != draws[1][1]
+
+
+def test_known_runs_are_not_made_again(table):
+    whole, seen = benchmark(table, {"name": "local"}, 4, 10), []
+    again = benchmark(table, {"name": "local"}, 3, 10, on_run=seen.append, known=[whole.runs[1], whole.runs[3]])
+    assert again.runs == whole.runs[:3] and [run.seed for run in seen] == [0, 2]
+
+
 def test_a_report_counts_cut_runs_as_cut():
     report = Report("t", "f", {}, 0.9, 10, (Run(0, 2, (0.5, 0.9)), Run(1, None, (0.7,) * 10), Run(2, 6, (0.8,) * 6)))
     assert report.found == pytest.approx(2 / 3)
@@ -114,11 +130,13 @@ def test_the_number_of_workers_does_not_change_a_result(table):
     assert benchmark(table, {"name": "evolution"}, 4, 10, workers=2) == benchmark(table, {"name": "evolution"}, 4, 10)
 
 
-def test_nasgem_runs_on_a_table(table):
+@pytest.mark.parametrize("form", ["gp-wl", "gp-embedding"])
+def test_nasgem_runs_on_a_table(table, form):
     encoder = {"steps": 2, "held_out": 8, "batch_size": 8, "width": 8, "dim": 8, "depth": 1}
-    section = {"name": "nasgem", "samples": 4, "finalists": 2, "encoder": encoder, "predictor": {"form": "gp-wl"}}
+    section = {"name": "nasgem", "samples": 4, "encoder": encoder, "predictor": {"form": form}}
     report = benchmark(table, section, seeds=2, queries=1000)
     assert report.found == 1
+    assert (report.strategy["finalists"], report.strategy["acquisition"]) == (1, "ei")
     assert report.strategy["candidates"] == report.strategy["block"] == report.queries
 
 

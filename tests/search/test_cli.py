@@ -5,62 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from commands import call, process, trials, wait_for_trials
 
 from gemnet.cell import Cell
-from gemnet.errors import GemnetError
-from gemnet.search.cli import main
-from gemnet.search.journal import Journal
-
-PRESET = {
-    "schema": "gemnet.search/1",
-    "data": {"name": "fashion-mini"},
-    "space": {"name": "cells", "min_nodes": 4, "max_nodes": 10},
-    "evaluator": {"name": "synthetic"},
-    "strategy": {"name": "random", "samples": 12},
-}
-
-
-@pytest.fixture
-def preset(tmp_path):
-    file = tmp_path / "preset.json"
-    file.write_text(json.dumps(PRESET))
-    return str(file)
-
-
-@pytest.fixture
-def study(tmp_path, preset):
-    directory = str(tmp_path / "study")
-    assert call("run", directory, "--preset", preset, "--workers", "0", "--seed", "3").exit_code == 0
-    return directory
-
-
-def call(*arguments):
-    return CliRunner().invoke(main, list(map(str, arguments)))
-
-
-def process(*arguments, **options):
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)) + os.pathsep + os.getcwd()}
-    command = [sys.executable, "-m", "gemnet.search.cli", *map(str, arguments)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def trials(directory):
-    try:
-        with Journal.open(Path(directory) / "journal.db", read_only=True) as journal:
-            return {row.key for row in journal.of("trial")}
-    except GemnetError:
-        return set()
-
-
-def wait_for_trials(directory, count):
-    end = time.monotonic() + 60
-    while len(trials(directory)) < count and time.monotonic() < end:
-        time.sleep(0.02)
-    assert len(trials(directory)) >= count
 
 
 def test_help_is_quick_and_loads_nothing_heavy():
@@ -150,6 +99,12 @@ def test_promote_writes_to_the_checkout_or_else_to_the_users_zoo(tmp_path, monke
         (("promote", "STUDY", "My-Cell"), 2, "a cell's name is lower-case letters"),
         (("promote", "STUDY", "x", "--rank", "99", "--zoo", "NEW"), 2, "there is no rank 99"),
         (("run", "NEW", "--workers", "-1"), 2, "Invalid value for '--workers'"),
+        (("run", "NEW", "--workers", "many"), 2, "expected a number or 'ray', got 'many'"),
+        (("run", "NEW", "--workers", "5000"), 2, "--workers: expected 0 to 1024, got 5000"),
+        (("run", "NEW", "--workers", "ray", "--devices", "0"), 2, "Ray deals out its own GPUs"),
+        (("run", "NEW", "--workers", "2", "--devices", "0,1"), 2, "--set evaluator.device=cuda; it is cpu"),
+        (("run", "NEW", "--workers", "ray", "--cpus", "0"), 2, "expected more than 0 processors"),
+        (("resume", "NEW", "--from", "PRESET"), 2, "is no file that 'gemnet-search export"),
         (("runn", "NEW"), 2, "No such command 'runn'"),
     ],
 )
@@ -170,18 +125,6 @@ def test_resume_with_the_same_options_is_accepted(study, preset):
     result = call("resume", study, *same, "--workers", "0")
     assert result.exit_code == 0, result.output
     assert trials(study) == before
-
-
-def test_a_damaged_journal_exits_with_1_and_one_line(study):
-    file = Path(study) / "journal.db"
-    data = bytearray(file.read_bytes())
-    data[data.rindex(b'"val_acc"') + 12] ^= 1
-    file.write_bytes(data)
-    for command in ("status", "resume", "best"):
-        result = call(command, study)
-        assert result.exit_code == 1
-        assert "does not match its checksum" in result.stderr
-        assert result.stderr.count("\n") == 1
 
 
 def test_a_killed_run_is_resumed(study, preset, tmp_path):
@@ -207,19 +150,6 @@ def test_a_killed_run_is_resumed(study, preset, tmp_path):
     assert err == ""
     assert json.loads(out)["trial"] == json.loads(call("best", study, "--json").stdout)["trial"]
     assert finished < trials(directory)
-
-
-def test_ctrl_c_says_how_to_go_on(preset, tmp_path):
-    directory = tmp_path / "study"
-    options = ("--preset", preset, "--set", "evaluator.duration_s=0.5", "--workers", "2")
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a shell's "&" ignores it
-    with process("run", directory, *options, start_new_session=True, **heard) as running:
-        wait_for_trials(directory, 2)
-        os.killpg(running.pid, signal.SIGINT)
-        out, err = running.communicate(timeout=20)
-    assert running.returncode == 130
-    assert (out, err) == ("", f"Interrupted. Go on with: gemnet-search resume {directory}\n")
-    assert len(trials(directory)) < 12
 
 
 def test_progress_is_shown_on_a_terminal_unless_quiet(preset, tmp_path):

@@ -39,8 +39,9 @@ def fitted(form: str) -> Portable:
     return Portable(predictor, settings, encoder, 0)
 
 
-def test_the_bootstrap_finds_the_same_with_workers() -> None:
-    portable, counts = fitted("mlp"), []
+@pytest.mark.parametrize("form", ["mlp", "gp-all"])
+def test_the_bootstrap_finds_the_same_with_workers(form: str) -> None:
+    portable, counts = fitted(form), []
     found = [
         bits(top_candidates(SPACE, portable, rng(2), 1500, 7, block=200, workers=workers, on_block=counts.append))
         for workers in (0, 2)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gemnet.cell import Cell
 from gemnet.errors import CellError, ConfigError, UnknownNameError
 from gemnet.search import sampling, wl
-from gemnet.search.graphs import GraphBatch, bit_count, concat, pack
-from gemnet.search.ordering import levels, prune, wl_order
+from gemnet.search.graphs import NO_NODE, GraphBatch, bit_count, concat, pack
+from gemnet.search.ordering import prune, wl_order
 
 OPS = ("input", "sepconv3x3", "conv1x1")
 
@@ -40,6 +40,8 @@ def test_conversion_and_counts_equal_the_cells(graphs: list[Cell]) -> None:
         assert batch.sizes[b] == n
         assert tuple(np.flatnonzero(batch.leaves[b])) == cell.leaves
         assert batch.in_degree[b, :n].tolist() == [len(preds) for preds in cell.predecessors]
+        listed = [tuple(row[row != NO_NODE].tolist()) for row in batch.predecessors[b, :n]]
+        assert listed == list(cell.predecessors)
         edges = {(i, j) for j, i in zip(*np.nonzero(batch.dense[b]))}
         assert edges == set(cell.edges)
         assert all(batch.sparse[b * batch.width + j, b * batch.width + i] == 1 for i, j in cell.edges)
@@ -74,16 +76,12 @@ def test_wl_order_is_the_same_for_relabelled_graphs(relabelled: Callable[[Cell],
     assert same.all(1).mean() > 0.8  # twins of equal colour may still differ
 
 
-def test_levels_are_longest_paths() -> None:
-    cell = Cell(("input", "conv1x1", "conv1x1", "conv1x1", "conv1x1"), ((0, 1), (1, 2), (0, 3), (2, 3), (0, 4)))
-    assert levels(GraphBatch.from_cells([cell], OPS)).tolist() == [[0, 1, 2, 3, 1]]
-
-
 def test_bit_count_and_pack_on_all_64_places() -> None:
     bits = rng().integers(0, 2**64, size=(5, 64), dtype=np.uint64)
     assert bit_count(bits).tolist() == [[int(x).bit_count() for x in row] for row in bits]
     lower = np.array([[int(x) & ((1 << j) - 1) for j, x in enumerate(row)] for row in bits], np.uint64)
     batch = GraphBatch(np.ones((5, 64), np.uint8), lower, OPS)
+    assert (batch.sparse.sum(1).reshape(5, 64) == batch.in_degree).all()
     assert (pack(batch.dense) == lower).all()
 
 

@@ -2,13 +2,18 @@ import dataclasses
 import json
 import pickle
 
+import numpy as np
 import pytest
 
 from gemnet.cell import Cell
 from gemnet.cost import cost
-from gemnet.errors import CellError, ConfigError, DataError, UnknownNameError
+from gemnet.errors import CellError, ConfigError, DataError, EvaluationError, UnknownNameError
 from gemnet.recipe import Recipe
+from gemnet.search.bootstrap import top_candidates
 from gemnet.search.evaluators.proxy import ProxyTask
+from gemnet.search.limits import CostLimits
+from gemnet.search.objective import Objective
+from gemnet.search.spaces.cells import CellSpace
 
 QUICK = Recipe(epochs=1, batch_size=32, stop_epochs=0, crop_padding=2)
 TASK = ProxyTask("fashion-mini", macs=600_000, train_images=200, val_images=100, recipe=QUICK)
@@ -38,6 +43,36 @@ def test_the_same_seed_gives_the_same_numbers_also_in_another_order_of_nodes(shr
 def test_fixed_widths_are_not_scaled(chain):
     fixed = dataclasses.replace(TASK, equal_macs=False, widths=(8, 12, 16))
     assert [stage.node_chs for stage in fixed.net(chain).stages] == [8, 12, 16]
+
+
+@pytest.mark.parametrize("merge", ["sum", "concat"])
+def test_costs_of_a_batch_are_those_of_each_cell_where_widths_are_fixed(merge):
+    fixed = dataclasses.replace(TASK, equal_macs=False, widths=(8, 12, 16), merge=merge)
+    graphs = CellSpace(min_nodes=3, max_nodes=12).sample_batch(40, np.random.Generator(np.random.Philox(key=0)))
+    together = fixed.batch_cost(graphs)
+    for b, price in enumerate(map(fixed.cost, graphs.cells())):
+        got = {name: int(getattr(together, name)[b]) for name in dataclasses.asdict(price)}
+        assert got == dataclasses.asdict(price)
+    assert TASK.batch_cost(graphs) is None  # each cell has widths of its own
+
+
+@pytest.mark.parametrize(
+    ("limit", "equal_macs", "slow"),
+    [({"max_macs": 1000}, False, False), ({"max_acts": 10}, False, False), ({"max_macs": 1000}, True, True)],
+    ids=["by a law", "by batches", "one by one"],
+)
+def test_a_limit_no_proxy_network_keeps_is_named_after_a_few_blocks(limit, equal_macs, slow):
+    space, task = CellSpace(min_nodes=3, max_nodes=12), dataclasses.replace(TASK, equal_macs=equal_macs)
+    limits = CostLimits(Objective(**limit), task, space)
+    assert limits.slow == slow
+    ((name, value),) = limit.items()
+    drawn = []
+    with pytest.raises(EvaluationError, match=rf"none of \d+ candidates keeps the limits \({name}={value}\)"):
+        top_candidates(
+            space, lambda graphs: (graphs.sizes * 1.0, graphs.sizes * 0.0), np.random.default_rng(0),
+            10**9 if slow else 4000, 5, block=64 if slow else 1000, limits=limits, on_block=drawn.append,
+        )  # fmt: skip
+    assert sum(drawn) <= 4000
 
 
 def test_the_fingerprint_covers_images_and_settings_but_not_names_and_devices():

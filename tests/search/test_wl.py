@@ -12,7 +12,7 @@ import pytest
 from gemnet.cell import Cell
 from gemnet.errors import UnknownNameError
 from gemnet.search import sampling, wl
-from gemnet.search.gram import _numbered
+from gemnet.search.gram import owners
 from gemnet.search.graphs import GraphBatch
 
 OPS = ("input", "sepconv3x3", "conv1x1")
@@ -109,9 +109,17 @@ def test_the_gram_matrix_is_that_of_scaled_features(form: str, count: int) -> No
     assert np.allclose(wl.gram(batch, form=form), (z @ z.T).toarray(), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("form", ["mean", "plain"])
+def test_processors_without_8_bit_products_give_the_same_bits(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = sample(300)
+    expected = wl.gram(batch, form=form)
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    assert wl.gram(batch, form=form).tobytes() == expected.tobytes()
+
+
 def test_labels_that_share_a_place_of_the_table_are_numbered_apart() -> None:
     values = np.array([5, 5 + 2**40, 7, 5, 5 + 2**40, 5 + 2**41], np.uint64)
-    ids = _numbered(values)
+    ids = owners(values)
     assert [(ids == k).tolist() for k in ids] == [(values == value).tolist() for value in values]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from toys import Number, Surroundings, Toy, calls_of
+from toys import Device, Number, Surroundings, Toy, calls_of
 
 from gemnet.errors import EvaluationError
 from gemnet.search.workers import Pool, Task
@@ -22,11 +22,6 @@ def outcomes(pool, *values):
         return {outcome.task.arch.value: outcome for outcome in pool.run(tasks(*values))}
     finally:
         pool.close()
-
-
-@pytest.fixture
-def calls(tmp_path):
-    return str(tmp_path / "calls")
 
 
 def test_one_two_and_no_workers_measure_the_same(calls):
@@ -92,6 +87,23 @@ def test_an_idle_worker_that_dies_is_replaced(calls):
     os.kill(pool._workers[0].process.pid, signal.SIGKILL)
     pool._workers[0].process.join()
     assert outcomes(pool, 2)[2].status == "done"
+
+
+def test_workers_share_the_devices_evenly_and_a_new_one_takes_the_place_of_the_dead(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    pool = Pool(Device(), 4, devices=("2", "5"))
+    try:
+        found = [outcome.metrics for outcome in pool.run(tasks(*range(12)))]
+        assert len({numbers["process"] for numbers in found}) == 4
+        places = {numbers["process"]: numbers["device"] for numbers in found}
+        assert sorted(places.values()) == [2, 2, 5, 5]
+        os.kill(pool._workers[0].process.pid, signal.SIGKILL)
+        pool._workers[0].process.join()
+        list(pool.run(tasks(*range(12))))
+        assert sorted(worker.device for worker in pool._workers) == ["2", "2", "5", "5"]
+    finally:
+        pool.close()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 @dataclass(frozen=True)

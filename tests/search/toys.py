@@ -86,6 +86,17 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
+class Device:
+    """Tells which CUDA device its process sees."""
+
+    fingerprint: str = "device"
+
+    def evaluate(self, arch, seed):
+        time.sleep(0.3)
+        return {"device": float(os.environ.get("CUDA_VISIBLE_DEVICES", "-1")), "process": os.getpid()}
+
+
+@dataclass(frozen=True)
 class TwoPhases:
     """Measures samples, fits a table on them, measures the table's choice."""
 
@@ -116,12 +127,12 @@ def calls_of(path):
 
 def main(directory, calls, workers, sleep_s, k):
     """Runs or resumes the toy search in a directory; prints the winner's key."""
-    from gemnet.search.study import Study
+    from gemnet.search.study import Parts, Study
 
-    parts = {"space": Numbers(), "evaluator": Toy(calls, sleep_s), "workers": int(workers)}
-    known = (Path(directory) / "study.json").exists()
-    with Study.open(directory, **parts) if known else Study.create(directory, {}, seed=5, **parts) as study:
-        print(study.run(TwoPhases(k=int(k))).key)
+    parts = Parts(Numbers(), Toy(calls, sleep_s), TwoPhases(k=int(k)))
+    start = Study.open if (Path(directory) / "study.json").exists() else Study.create
+    with start(directory, parts, seed=5, workers=int(workers)) as study:
+        print(study.run().key)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Settings that cannot work, found before a search starts instead of as failed trials."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gemnet.errors import ConfigError, GemnetError
+
+from .compose import Parts
+from .limits import NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CELLS = 256
+METRICS = dict(zip(NAMES, ("macs", "params", "peak_acts")))
+
+
+def check(parts: Parts) -> None:
+    """Raises unless some random architecture can be built and keeps the limits, and the device is there.
+
+    Raises:
+        GemnetError: no random cell can be built; as its cost raises it.
+        ConfigError: no random cell keeps a limit, or the evaluator's device does not exist here.
+    """
+    _check_device(getattr(parts.evaluator, "device", "cpu"))
+    if callable(getattr(parts.evaluator, "cost", None)):
+        _check_limits(parts, _costs(parts))
+
+
+def check_devices(parts: Parts, devices: Sequence[str]) -> None:
+    """Raises ConfigError when there is a list of CUDA devices, and an evaluator that measures elsewhere."""
+    device = getattr(parts.evaluator, "device", None)
+    if devices and device != "cuda":
+        raise ConfigError(f"--devices needs an evaluator on CUDA: --set evaluator.device=cuda; it is {device}")
+
+
+def _costs(parts: Parts) -> list[Any]:
+    found, first = [], None
+    for arch in parts.space.sample(CELLS, generator()):
+        try:
+            found.append(parts.evaluator.cost(arch))  # type: ignore[attr-defined]
+        except GemnetError as error:
+            first = first or error
+    if first is not None and not found:
+        raise first
+    return found
+
+
+def _check_limits(parts: Parts, costs: Sequence[Any]) -> None:
+    for name, metric in METRICS.items():
+        limit, least = getattr(parts.objective, name), min(getattr(cost, metric) for cost in costs)
+        if limit is not None and least > limit:
+            raise ConfigError(
+                f"objective.{name}={limit}: none of {len(costs)} random cells keeps it, the least is {least}; "
+                "raise it, or make the cells or the evaluator's networks smaller"
+            )
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"evaluator.device={device}: torch cannot use it here ({reason:.100})") from None
+
+
+def generator() -> "np.random.Generator":
+    """Draws the same for every check."""
+    import numpy as np
+
+    return np.random.Generator(np.random.Philox(key=0))
