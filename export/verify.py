@@ -1,80 +1,122 @@
 """The gate: an ONNX file is read back and compared with the model it was written from."""
 
-from collections import Counter
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gemnet.errors import ExportError
 
-BATCHES = (1, 2, 5)
-TOLERANCE = 1e-4  # of the largest output; fp32 rounding over a hundred layers stays below 1e-5
+from .facts import AGAIN, Facts, changed_weight, read_facts
+from .form import OUTPUT, Form
+from .parity import Array, Case, accuracy, agreement, difference
 
 
 @dataclass(frozen=True)
-class Verification:
+class Limits:
+    """How far a file of a precision may be from its model.
+
+    Args:
+        relative: largest difference of a logit, divided by the largest logit.
+        agreement: least share of real images on which both choose the same class.
+        drop: largest loss of accuracy on labelled images; of agreement where there are no labels.
+        remedy: what to try when it fails.
+    """
+
+    relative: float
+    agreement: float
+    drop: float
+    remedy: str
+
+
+LIMITS = {
+    # fp32 rounding over a hundred layers stays below 1e-5
+    "fp32": Limits(1e-4, 0.995, 0.0, f"{AGAIN}, with another --opset or without --fuse if one was given"),
+    "fp16": Limits(2e-2, 0.98, 0.01, "leave fp16 out of --precision, or train with smaller activations"),
+    "int8": Limits(math.inf, 0.0, 0.01, "give --data like that of the training, raise --max-drop, or leave int8 out"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """Real images, as the file takes them, with the model's answer.
+
+    Args:
+        name: of the data set.
+        case: the images and the model's logits.
+        labels: of the images; none when they are not of the model's classes.
+    """
+
+    name: str
+    case: Case
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Verification(Facts):
     """What was read from an ONNX file and how far its outputs are from the model's.
 
     Args:
-        opset, ir_version: as the file says.
-        inputs, outputs: name and shape of each; a free axis by its name.
-        op_types: how often each operator occurs.
-        size_mb: size of the file in 10^6 bytes.
-        max_abs_diff: largest difference of an output, over all batches.
+        max_abs_diff: largest difference of an output, over all cases.
         max_rel_diff: the same, divided by the largest output.
         batches: the batch sizes tried.
+        differences: of each case by its name, divided by the largest output.
+        data: where the real images are from; empty without.
+        images: number of them.
+        agreement: share of them on which file and model choose the same class.
+        accuracy, model_accuracy: shares of right answers; None where there are no labels.
     """
 
-    opset: int
-    ir_version: int
-    inputs: dict[str, list[str | int]]
-    outputs: dict[str, list[str | int]]
-    op_types: dict[str, int]
-    size_mb: float
     max_abs_diff: float
     max_rel_diff: float
-    batches: tuple[int, ...] = BATCHES
+    batches: tuple[int, ...]
+    differences: dict[str, float]
+    data: str = ""
+    images: int = 0
+    agreement: float | None = None
+    accuracy: float | None = None
+    model_accuracy: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Lost accuracy; without labels the share of changed answers, which it cannot exceed; None without images."""
+        if self.accuracy is not None and self.model_accuracy is not None:
+            return self.model_accuracy - self.accuracy
+        return None if self.agreement is None else 1 - self.agreement
 
 
 def verify(
-    model: nn.Module, path: str | Path, image: tuple[int, int, int], opset: int, tolerance: float = TOLERANCE
-) -> Verification:
-    """Compares an ONNX file with its model on random images: names, then shapes, then values.
+    path: str | Path, form: Form, cases: Sequence[Case], limits: Limits = LIMITS["fp32"], real: Real | None = None,
+    weights: Mapping[str, Tensor] | None = None, metadata: Mapping[str, str] | None = None,
+) -> Verification:  # fmt: skip
+    """What a file does, when that is what its model does.
 
     Args:
-        model: maps [N, C, H, W] to [N, num_classes]; put into eval mode for the comparison and back.
         path: the ONNX file.
-        image: C, H and W of one image.
-        opset: the opset the file must have.
-        tolerance: largest difference allowed, relative to the largest output.
+        form: what it was asked to be.
+        cases: the model's answers, one or more.
+        limits: how far from them it may be.
+        real: real images.
+        weights: what was exported, by name, to tell which weight is wrong.
+        metadata: what the file must say of itself.
 
     Raises:
-        ExportError: what differs, by how much, and where.
+        ExportError: what differs, by how much, where, and what to try.
     """
-    proto = onnx.load(path)
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the written file is no valid ONNX model: {error}") from None
-    found = next(entry.version for entry in proto.opset_import if entry.domain == "")
-    if found != opset:
-        raise ExportError(f"opset {opset} was asked for, the written file has {found}; ask for {found}")
-    inputs, outputs = ({v.name: _shape(v) for v in values} for values in (proto.graph.input, proto.graph.output))
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ExportError(f"one input and one output expected, the file has {list(inputs)} and {list(outputs)}")
-    for name, shape in {**inputs, **outputs}.items():
-        if not isinstance(shape[0], str):
-            raise ExportError(f"the batch axis of {name!r} is fixed to {shape[0]}; it must be free")
-    worst_abs, worst_rel = _compare(model, str(path), image, tolerance)
-    return Verification(
-        found, proto.ir_version, inputs, outputs, dict(Counter(node.op_type for node in proto.graph.node)),
-        Path(path).stat().st_size / 1e6, worst_abs, worst_rel,
-    )  # fmt: skip
+    path = Path(path)
+    facts = read_facts(path, form, cases[0].logits.shape[1], metadata or {})
+    runtime = session(path)
+    found = {case.name: _compare(runtime, path, case, limits, weights or {}) for case in cases}
+    worst = [max(values) for values in zip(*found.values())]
+    measured = {} if real is None else _judge(runtime, path.name, real, limits)
+    relative = {name: pair[1] for name, pair in found.items()}
+    return Verification(**vars(facts), max_abs_diff=worst[0], max_rel_diff=worst[1], batches=form.batches,
+                        differences=relative, **measured)  # fmt: skip
 
 
 def session(path: str | Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -85,42 +127,53 @@ def session(path: str | Path, threads: int = 1) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _compare(model: nn.Module, path: str, image: tuple[int, int, int], tolerance: float) -> tuple[float, float]:
-    runtime = session(path)
-    (feed,), (fetch,) = runtime.get_inputs(), runtime.get_outputs()
-    generator = torch.Generator().manual_seed(0)
-    worst_abs = worst_rel = 0.0
-    for batch in BATCHES:
-        images = torch.randn(batch, *image, generator=generator)
-        want = _run(model, images)
-        got = runtime.run([fetch.name], {feed.name: images.numpy()})[0]
-        if got.shape != want.shape:
-            raise ExportError(
-                f"{fetch.name!r} at batch {batch} has shape {list(got.shape)}, the model {list(want.shape)}"
-            )
-        if not np.isfinite(want).all():
-            raise ExportError("the model's own outputs are not finite; train it or check its weights")
-        diff = float(np.abs(got - want).max())
-        relative = diff / max(float(np.abs(want).max()), 1e-12)
-        if not relative <= tolerance:
-            raise ExportError(
-                f"{fetch.name!r} at batch {batch} differs from the model by {diff:.3g} "
-                f"({relative:.2g} of the largest output; allowed {tolerance:g})"
-            )
-        worst_abs, worst_rel = max(worst_abs, diff), max(worst_rel, relative)
-    return worst_abs, worst_rel
+def run(runtime: onnxruntime.InferenceSession, images: Array) -> Array:
+    """The logits of a session, at most 32 images at once."""
+    feed = runtime.get_inputs()[0]
+    step = 32 if isinstance(feed.shape[0], str) else int(feed.shape[0])
+    parts = [runtime.run([OUTPUT], {feed.name: images[k : k + step]})[0] for k in range(0, len(images), step)]
+    return np.concatenate(parts)
 
 
-def _run(model: nn.Module, images: Tensor) -> np.ndarray:
-    training = model.training
-    parameter = next(model.parameters())
+def _compare(
+    runtime: onnxruntime.InferenceSession, path: Path, case: Case, limits: Limits, weights: Mapping[str, Tensor]
+) -> tuple[float, float]:
+    """Shapes first, then values."""
     try:
-        with torch.no_grad():
-            logits: Tensor = model.eval()(images.to(parameter.device, parameter.dtype))
-    finally:
-        model.train(training)
-    return logits.float().cpu().numpy()
+        got = run(runtime, case.images)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base
+        raise ExportError(f"{path.name} does not run at {case.name}: {error}; {limits.remedy}") from None
+    if got.shape != case.logits.shape:
+        shapes = f"{list(got.shape)}, the model's {list(case.logits.shape)}"
+        raise ExportError(f"{OUTPUT!r} of {path.name} at {case.name} has shape {shapes}; {AGAIN}")
+    absolute, relative = difference(got, case.logits)
+    if not relative <= limits.relative:
+        culprit = changed_weight(path, weights)
+        raise ExportError(
+            f"{OUTPUT!r} of {path.name} at {case.name} differs from the model by {absolute:.3g} ({relative:.2g} of the "
+            f"largest output; allowed {limits.relative:g}){f', {culprit}' if culprit else ''}; {limits.remedy}"
+        )
+    return absolute, relative
 
 
-def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+def _judge(runtime: onnxruntime.InferenceSession, name: str, real: Real, limits: Limits) -> dict[str, Any]:
+    """Agreement and accuracy on real images."""
+    got, want = run(runtime, real.case.images), real.case.logits
+    same, count = agreement(got, want), len(want)
+    if same < limits.agreement:
+        raise ExportError(
+            f"{OUTPUT!r} of {name} chooses the model's class on {100 * same:.1f} % of {count} images of {real.name}, "
+            f"at least {100 * limits.agreement:.1f} % is asked for; {limits.remedy}"
+        )
+    result: dict[str, Any] = {"data": real.name, "images": count, "agreement": same}
+    lost, what = 1 - same, "answers changed"
+    if len(real.labels):
+        own, found = accuracy(want, real.labels), accuracy(got, real.labels)
+        result |= {"accuracy": found, "model_accuracy": own}
+        lost, what = own - found, "accuracy lost"
+    if limits.drop > 0 and not lost <= limits.drop:
+        raise ExportError(
+            f"{OUTPUT!r} of {name}: {100 * lost:.1f} % {what} on {count} images of {real.name}, "
+            f"allowed are {100 * limits.drop:.1f} %; {limits.remedy}"
+        )
+    return result

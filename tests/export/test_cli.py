@@ -1,0 +1,138 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import save_file
+
+from gemnet.catalog import resolve
+from gemnet.cli import main
+from gemnet.cost import cost
+from gemnet.export import bundle as bundling
+from gemnet.network import GemNet
+from gemnet.train import seeded
+
+SIZE = ["--macro", "proxy", "--macs", "1"]
+
+
+def run(*args: object):
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def chain_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("cell") / "cell.json"
+    cell = {"schema": "gemnet.cell/1", "ops": ["input", "sepconv3x3", "sepconv3x3"], "edges": [[0, 1], [1, 2]]}
+    file.write_text(json.dumps(cell))
+    return file
+
+
+@pytest.fixture(scope="module")
+def weights(chain_file):
+    cell, net, _ = resolve(chain_file, "proxy", 1_000_000)
+    with seeded(3):
+        model = GemNet(cell, net, num_classes=10, in_chans=1).eval()
+    save_file(model.state_dict(), chain_file.with_name("w.safetensors"))
+    return chain_file.with_name("w.safetensors"), model
+
+
+@pytest.fixture(scope="module")
+def exported(chain_file, weights):
+    out = chain_file.with_name("out")
+    result = run("export", chain_file, "--out", out, *SIZE, "--weights", weights[0], "--data", "fashion-mini",
+                 "--samples", 50, "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return out, json.loads(result.stdout)
+
+
+def test_export_writes_the_weights_given_for_the_data_named(exported, weights, chain_file, data):
+    out, report = exported
+    images = torch.randn(3, 1, 28, 28)
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        want = weights[1](images)
+    got = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    cell, net, _ = resolve(chain_file, "proxy", 1_000_000)
+    assert report["cost"]["macs"] == cost(cell, net, 28, 1, 10).macs
+    assert report["weights"].startswith("sha256 ")
+    assert json.loads((out / "labels.json").read_text()) == list(data.classes)
+    file = report["files"]["model.onnx"]
+    assert (file["images"], file["agreement"]) == (50, 1.0)
+    assert file["accuracy"] == file["model_accuracy"] == report["metrics"]["accuracy"]
+
+
+def test_predict_gives_the_same_answers_with_the_folder_and_with_the_model(exported, weights, chain_file, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    named = ["--weights", weights[0], "--data", "fashion-mini", *SIZE]
+    answers = [
+        json.loads(run("predict", *model, tmp_path / "noise.png", "--json", "--top", 2).stdout)["top"]
+        for model in ([exported[0]], [exported[0] / "model.onnx"], [chain_file, *named])
+    ]
+    assert answers[0] == answers[1]
+    for a, b in zip(answers[0], answers[2]):
+        assert (a["label"], a["index"]) == (b["label"], b["index"])
+        assert a["logit"] == pytest.approx(b["logit"], abs=1e-4)
+
+
+def test_predict_ends_with_1_when_an_image_cannot_be_read(exported, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    result = run("predict", exported[0], tmp_path / "text.png")
+    assert result.exit_code == 1
+    assert "text.png: no readable image" in result.stderr
+    assert "is no valid" not in result.output
+    assert "there is no file" in run("predict", tmp_path, tmp_path / "text.png").stderr
+
+
+def test_bench_times_files_and_folders_in_one_run(exported, tmp_path):
+    file = exported[0] / "model.onnx"
+    result = run("bench", file, exported[0], "--runs", 5, "--layers", "--plot", tmp_path / "bars.html", "--json")
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["model"] for row in rows] == [str(file), str(exported[0])]
+    assert [row["runs"] for row in rows] == [5, 5]
+    assert rows[0]["ratio"] == 1
+    assert {"stem", "stages.0.0.nodes.1", "head"} <= set(rows[0]["layers"])
+    assert "<html>" in (tmp_path / "bars.html").read_text()[:200]
+    assert "p50 ms" in run("bench", file, "--runs", 5).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bench", "gemnet_q"], "unknown model or cell 'gemnet_q'"),
+        (["bench", "timm:mobilenetv2_10"], "did you mean 'mobilenetv2_100'"),
+        (["bench", "absent.onnx"], "absent.onnx is no ONNX file or exported folder"),
+        (["bench", "gemnet_a", "--backend", "tensorflow"], "'tensorflow' is not one of onnxruntime, torch"),
+        (["export", "gemnet_a", "--out", "out", "--precision", "fp32,int4"], "'int4' is not one of fp32, fp16, int8"),
+        (["export", "gemnet_a", "--out", "out", "--dynamic", "depth"], "'depth' is not one of batch, height, width"),
+        (["export", "gemnet_a", "--out", "out", "--data", "fashion-midi"], "unknown data set 'fashion-midi'"),
+        (["predict", "gemnet_a", "absent.png"], "'absent.png' does not exist"),
+    ],
+)
+def test_bad_input_is_named_with_exit_code_2(arguments, words, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_gate_ends_with_1_and_writes_nothing(chain_file, tmp_path, monkeypatch):
+    rewrite = bundling.fold_batch_norm
+
+    def damaged(model):
+        folded = rewrite(model)
+        with torch.no_grad():
+            folded.head.fc.weight[0] += 0.1
+        return folded
+
+    monkeypatch.setattr("gemnet.fold.fold_batch_norm", damaged)
+    result = run("export", chain_file, "--out", tmp_path / "out", *SIZE, "--samples", 8)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: 'logits' of model.onnx at batch 1 differs from the model by")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
