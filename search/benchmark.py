@@ -150,12 +150,20 @@ def benchmark(
 def _settings(section: dict[str, Any], queries: int, structures: int) -> dict[str, Any]:
     """A strategy's settings for a table: enough samples for all queries; for NASGEM, all candidates and EI."""
     if section.get("name") != "nasgem":
-        return {"samples": queries} | section
+        return _reaching(queries, {"samples": queries} | section, section.get("samples", queries))
     given: dict[str, Any] = {**NASGEM, "candidates": structures, "block": structures, **section}
     samples, finalists = given["samples"], given["finalists"]
     if not isinstance(samples, int) or not isinstance(finalists, int) or finalists < 1:
         return given  # the settings' own check says what is wrong
-    return {"rounds": max(1, math.ceil((queries - samples) / finalists))} | given
+    rounds = given.setdefault("rounds", max(1, math.ceil((queries - samples) / finalists)))
+    return _reaching(queries, given, samples + finalists * rounds if isinstance(rounds, int) else queries)
+
+
+def _reaching(queries: int, section: dict[str, Any], reach: object) -> dict[str, Any]:
+    """The section; raises ConfigError when its strategy ends before the queries do, which would count as a failure."""
+    if isinstance(reach, int) and reach < queries:
+        raise ConfigError(f"these settings end a run after {reach} queries of {queries}: raise them, or ask for fewer")
+    return section
 
 
 @dataclass(frozen=True)

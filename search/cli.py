@@ -201,15 +201,22 @@ def benchmark(
     parquet:FILE. Options of a table follow a question mark: csv:FILE?arch=cell&val_acc=accuracy&scale=0.01.
     """
     from gemnet.durable import write_atomic
+    from gemnet.errors import ConfigError
 
     from . import presets
     from .benchmark import benchmark as run_all
     from .benchmark import describe
     from .progress import Progress
 
-    section = presets.override({"strategy": {"name": strategy}}, changes)["strategy"]
+    sections = presets.override({"strategy": {"name": strategy}}, changes)
+    others = [name for name in sections if name != "strategy"]
+    if others or sections["strategy"]["name"] != strategy:
+        got = f"{others[0]}.*" if others else "strategy.name, which --strategy says"
+        raise ConfigError(f"a benchmark's --set takes the settings of its strategy, strategy.*, got {got}")
+    if file is not None and not file.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {file.parent} to write {file.name} to")
     with Progress(quiet).phase("runs", seeds) as phase:
-        report = run_all(table, section, seeds, queries, workers, lambda _: phase.advance())
+        report = run_all(table, sections["strategy"], seeds, queries, workers, lambda _: phase.advance())
     if file is not None:
         write_atomic(file, json.dumps(report.to_dict(), indent=1) + "\n")
     for line in [json.dumps(report.to_dict())] if as_json else describe(report):

@@ -42,11 +42,14 @@ class Group:
 
 
 def compare(standings: Sequence[Standing]) -> list[Group]:
-    """One group for each settings, the highest mean score first."""
-    alike: dict[str, list[Standing]] = {}
+    """One group for each settings, the highest mean score first.
+
+    Studies of the same settings and seed are the same search; the first counts.
+    """
+    alike: dict[str, dict[int, Standing]] = {}
     for standing in standings:
-        alike.setdefault(canonical(standing.record.settings), []).append(standing)
-    groups = list(alike.values())
+        alike.setdefault(canonical(standing.record.settings), {}).setdefault(standing.record.seed, standing)
+    groups = [list(group.values()) for group in alike.values()]
     found = [_group(group, groups) for group in groups]
     return sorted(found, key=lambda group: -(_spread(group.score)[0] if group.score else float("-inf")))
 

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gemnet.errors import ConfigError
+
 from .gp import Arrays, check_scores
 from .graphs import GraphBatch
 from .learning import PredictorSettings
@@ -59,6 +61,8 @@ class MLPEnsemble:
 
     def predict(self, archs: GraphBatch) -> tuple[Floats, Floats]:
         """Mean and standard deviation over the members, in the scores' unit ([B], [B])."""
+        if not self._weights:
+            raise ConfigError("a predictor is fitted before it predicts")
         return self.predict_embedded(self.encoder.embed(archs))
 
     def predict_embedded(self, embeddings: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:

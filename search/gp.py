@@ -70,6 +70,11 @@ class GaussianProcess:
         """Posterior mean and standard deviation of the noiseless score ([B], [B])."""
         if self._known is None:
             raise ConfigError("a predictor is fitted before it predicts")
+        if (archs.ops, archs.output) != (self._known.ops, self._known.output):
+            raise ConfigError(
+                f"this predictor knows graphs of the ops {self._known.ops}, in this order, got {archs.ops}; "
+                "explicit outputs are a kind of their own"
+            )
         mean, std = np.empty(len(archs)), np.empty(len(archs))
         for start in range(0, len(archs), BLOCK):
             block = slice(start, start + BLOCK)
@@ -172,6 +177,6 @@ def _matern(squared: Floats, length: float) -> Floats:
 
 def check_scores(archs: GraphBatch, scores: Floats) -> None:
     """Raises ConfigError unless there are at least two graphs, each with a finite score."""
-    if len(archs) != len(scores) or len(scores) < 2 or not np.isfinite(scores).all():
-        got = f"{len(scores)} for {len(archs)} graphs"
+    if np.shape(scores) != (len(archs),) or len(scores) < 2 or not np.isfinite(scores).all():
+        got = f"{list(np.shape(scores))} for {len(archs)} graphs"
         raise ConfigError(f"a predictor learns from two or more finite scores, got {got}")

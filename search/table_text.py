@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,7 +77,9 @@ def read_ecnas(path: Path, options: dict[str, str]) -> Table:
         try:
             ops = [ECNAS_OPS[code] for code in json.loads(_field(row, "ops", where))]
             spec = Spec.parse(json.loads(_field(row, "adjacency", where)), ops)
-        except (KeyError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"{where}: adjacency and ops describe no cell: {error!r:.80}") from None
         except GemnetError as error:
             raise DataError(f"{where}: {error}") from None
@@ -102,11 +105,11 @@ def _table(path: Path, rows: list[Row], options: dict[str, str]) -> Table:
     for number, row in enumerate(rows, start=2):
         where = f"{path}, line {number}"
         try:
-            archs.append(_arch(_field(row, column["arch"], where)))
+            archs.append(_arch(_field(row, column["arch"], where, "arch")))
         except DataError:
             raise
-        except (GemnetError, ValueError) as error:
-            raise DataError(f"{where}: {error}") from None
+        except (GemnetError, ValueError, RecursionError) as error:
+            raise DataError(f"{where}: {error!s:.200}") from None
     if not archs:
         raise DataError(f"{path} has no rows")
     space, archs, graphs = _space(path, archs)
@@ -115,7 +118,9 @@ def _table(path: Path, rows: list[Row], options: dict[str, str]) -> Table:
         scale = float(options.get("scale", "1"))
     except ValueError:
         raise DataError(f"a table's option scale is a number, got {options['scale']!r:.40}") from None
-    metrics = {name: _column(rows, column[name], scale if name.endswith("_acc") else 1, path) for name in names}
+    if not 0 < scale < math.inf:
+        raise DataError(f"a table's option scale is a number above 0, got {options['scale']!r:.40}")
+    metrics = {name: _column(rows, column[name], scale if name.endswith("_acc") else 1, path, name) for name in names}
     return Table(str(path), space, archs, [arch.key for arch in archs], graphs, metrics)
 
 
@@ -167,21 +172,22 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} is no CSV file: {error!s:.100}") from None
 
 
-def _field(row: Row, column: str, where: str) -> str:
+def _field(row: Row, column: str, where: str, option: str | None = None) -> str:
     value = row.get(column)
     if value is None:
+        hint = f"; name it with ?{option}=COLUMN" if option else ""
         names = ", ".join(str(name) for name in row if name != "line")
-        raise DataError(f"{where}: there is no column {column!r}, only {names:.160}; name it with ?arch=COLUMN")
+        raise DataError(f"{where}: there is no column {column!r}, only {names:.160}{hint}")
     return str(value)
 
 
-def _number(row: Row, column: str, where: str) -> float:
-    text = _field(row, column, where)
+def _number(row: Row, column: str, where: str, option: str | None = None) -> float:
+    text = _field(row, column, where, option)
     try:
         return float(text)
     except ValueError:
         raise DataError(f"{where}: {column} is a number, got {text!r:.40}") from None
 
 
-def _column(rows: list[Row], column: str, scale: float, path: Path) -> Floats:
-    return scale * np.array([_number(row, column, f"{path}, line {n}") for n, row in enumerate(rows, start=2)])
+def _column(rows: list[Row], column: str, scale: float, path: Path, option: str) -> Floats:
+    return scale * np.array([_number(row, column, f"{path}, line {n}", option) for n, row in enumerate(rows, start=2)])

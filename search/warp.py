@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+FARTHEST = 50.0  # logarithm of the largest gap that is restored, so that a wild prediction stays a number
 SOFT_SHARE = 0.25  # which quantile of top - y is `soft`
 
 
@@ -37,7 +38,7 @@ class Warp:
         """Mean and standard deviation of y from those of t, the latter to first order."""
         if self.soft <= 0:
             return mean, std
-        gap = np.exp(-mean)
+        gap = np.exp(np.minimum(-mean, FARTHEST))
         return self.top + self.soft - gap, std * gap
 
     def unrestored(self, mean: Floats, std: Floats) -> tuple[Floats, Floats]:

@@ -172,6 +172,10 @@ def test_a_mistake_is_one_line(table, tmp_path):
         ((table, "--strategy", "random", "--set", "strategy.population=3"), "unknown field of strategy 'population'"),
         ((f"csv:{tmp_path}/no.csv", "--strategy", "random"), "there is no"),
         ((table, "--strategy", "nasgem", "--set", "strategy.samples=x"), "strategy.samples: expected int"),
+        ((table, "--strategy", "random", "--set", "objective.lam=1"), "got objective.*"),
+        ((table, "--strategy", "random", "--set", "strategy.name=local"), "got strategy.name"),
+        ((table, "--strategy", "local", "--set", "strategy.samples=1"), "end a run after 1 queries of"),
+        ((table, "--strategy", "random", "--out", tmp_path / "absent" / "x.json"), "there is no folder"),
     ]:
         result = call(*arguments)
         assert result.exit_code == 2 and message in result.stderr

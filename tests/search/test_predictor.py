@@ -63,11 +63,28 @@ class TestEveryPredictor:
         mean, std = predictor.predict(SPACE.sample_batch(5, rng(2)))
         assert np.allclose(mean, 0.3, atol=0.01) and np.isfinite(std).all()
 
-    @pytest.mark.parametrize("scores", [[0.1], [0.1, float("nan")], [0.1, 0.2, 0.3]])
+    @pytest.mark.parametrize("scores", [[0.1], [0.1, float("nan")], [0.1, 0.2, 0.3], [[0.1], [0.2]]])
     def test_unusable_scores_are_refused(self, form: str, encoder: Encoder, scores: list[float]) -> None:
         count = 1 if len(scores) == 1 else 2
         with pytest.raises(ConfigError, match="two or more finite scores"):
             build_predictor(PredictorSettings(form), encoder, 0).fit(SPACE.sample_batch(count, rng()), np.array(scores))
+
+    def test_refuses_other_graphs_and_to_predict_before_it_is_fitted(self, form: str, encoder: Encoder) -> None:
+        graphs = SPACE.sample_batch(10, rng(1))
+        predictor = build_predictor(PredictorSettings(form, steps=20), encoder, 0)
+        with pytest.raises(ConfigError, match="fitted before it predicts"):
+            predictor.predict(graphs)
+        predictor.fit(graphs, truth(graphs))
+        turned = GraphBatch.from_cells(graphs.cells(), (graphs.ops[0], *graphs.ops[:0:-1]))
+        with pytest.raises(ConfigError, match="graphs of the ops"):
+            predictor.predict(turned)
+
+    def test_wild_predictions_stay_numbers(self, form: str, encoder: Encoder) -> None:
+        one = SPACE.sample_batch(1, rng(3))
+        predictor = build_predictor(PredictorSettings(form, steps=20), encoder, 0)
+        predictor.fit(one[np.zeros(20, np.int64)], rng(4).random(20))
+        mean, std = predictor.predict(SPACE.sample_batch(50, rng(5)))
+        assert np.isfinite(mean).all() and np.isfinite(std).all()
 
 
 def test_a_gaussian_process_is_sure_of_what_it_has_seen(encoder: Encoder) -> None:
