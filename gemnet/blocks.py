@@ -115,7 +115,7 @@ class GemStage(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         for cell in self:
             # an if statement, since the script compiler skips a branch of that form only
-            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM108
+            if self.grad_checkpointing and not torch.jit.is_scripting():  # type: ignore[attr-defined]
                 x = checkpoint(cell, x)
             else:
                 x = cell(x)
