@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from . import settings, zoo
-from .errors import ConfigError, UnknownNameError
+from .errors import ConfigError
 
 SCHEMA = "gemnet.recipe/1"
 SCHEDULES = ("cosine", "constant")
@@ -91,10 +89,7 @@ class Recipe:
     auto_augment: str = ""
 
     def __post_init__(self) -> None:
-        for name, (holds, values) in self._ranges().items():
-            value = getattr(self, name)
-            if not holds or (isinstance(value, float) and not math.isfinite(value)):
-                raise ConfigError(f"recipe: {name} is {value}, allowed is {values}")
+        settings.check_ranges(self, "recipe", self._ranges())
 
     def _ranges(self) -> dict[str, tuple[bool, str]]:
         """For each field that has a range, whether its value is in it and what it is."""
@@ -145,17 +140,7 @@ def load(name: str) -> Recipe:
         UnknownNameError: no such recipe, or an unknown field in it.
         ConfigError: the file is no recipe, or a value is of the wrong type or out of its range.
     """
-    path = Path(name) if name.endswith(".json") else zoo.find("recipes", name)
-    if path is None:
-        raise UnknownNameError("recipe", name, names())
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read recipe {path}: {error}") from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ConfigError(f"{path}: a recipe is a JSON object with schema {SCHEMA!r}")
-    fields = {key: value for key, value in data.items() if key not in ("schema", "description")}
-    return settings.from_dict(Recipe, fields, "recipe")
+    return settings.from_dict(Recipe, settings.read_named("recipe", name, SCHEMA), "recipe")
 
 
 def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:

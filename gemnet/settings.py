@@ -1,12 +1,15 @@
 """Frozen dataclasses to and from JSON objects, with every field's name and type checked."""
 
 import dataclasses
+import json
 import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+from . import zoo
 from .errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
@@ -44,6 +47,44 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
         if name not in values and no_default:
             raise ConfigError(f"{where}: field {name!r} is missing")
     return cls(**values)
+
+
+def check_ranges(value: Any, where: str, ranges: Mapping[str, tuple[bool, str]]) -> None:
+    """Raises ConfigError, `WHERE.FIELD must be RANGE, got VALUE`, unless every field is in its range and finite.
+
+    Args:
+        value: a dataclass.
+        where: what it is, to begin the message with.
+        ranges: for each field whether its value is in its range, and what that is.
+    """
+    for name, (holds, allowed) in ranges.items():
+        found = getattr(value, name)
+        if not holds or (isinstance(found, float) and not math.isfinite(found)):
+            raise ConfigError(f"{where}.{name} must be {allowed}, got {found}")
+
+
+def read_named(kind: str, name: str, schema: str) -> dict[str, Any]:
+    """The fields, without schema and description, of a JSON file of the zoo, or of a path that ends in `.json`.
+
+    Args:
+        kind: what the file holds; the zoo's folder is its plural.
+        name: of the file in the zoo, without `.json`, or its path.
+        schema: what its field `schema` has to be.
+
+    Raises:
+        UnknownNameError: the zoo has no such file; names the nearest.
+        ConfigError: the file cannot be read or is not of that schema.
+    """
+    path = Path(name) if name.endswith(".json") else zoo.find(f"{kind}s", name)
+    if path is None:
+        raise UnknownNameError(kind, name, zoo.names(f"{kind}s"))
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read {kind} {path}: {error}") from None
+    if not isinstance(data, dict) or data.get("schema") != schema:
+        raise ConfigError(f"{path}: a {kind} is a JSON object with schema {schema!r}")
+    return {key: value for key, value in data.items() if key not in ("schema", "description")}
 
 
 def _plain(value: Any) -> Any:

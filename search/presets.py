@@ -5,10 +5,9 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from gemnet import zoo
+from gemnet import settings, zoo
 from gemnet.errors import ConfigError, UnknownNameError
 
 SCHEMA = "gemnet.search/1"
@@ -29,24 +28,15 @@ def load(name: str) -> Sections:
         UnknownNameError: no such preset, or an unknown section in it.
         ConfigError: the file is no preset.
     """
-    path = Path(name) if name.endswith(".json") else zoo.find("presets", name)
-    if path is None:
-        raise UnknownNameError("preset", name, names())
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read preset {path}: {error}") from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ConfigError(f"{path}: a preset is a JSON object with schema {SCHEMA!r}")
-    sections = {key: value for key, value in data.items() if key not in ("schema", "description")}
+    sections: Sections = settings.read_named("preset", name, SCHEMA)
     for section, value in sections.items():
         if section not in SECTIONS:
-            raise UnknownNameError(f"section of {path}", section, SECTIONS)
+            raise UnknownNameError(f"section of preset {name}", section, SECTIONS)
         if not isinstance(value, dict):
-            raise ConfigError(f"{path}: section {section!r} is a JSON object, got {value!r:.40}")
+            raise ConfigError(f"preset {name}: section {section!r} is a JSON object, got {value!r:.40}")
     for section in REQUIRED:
         if "name" not in sections.get(section, {}):
-            raise ConfigError(f"{path}: section {section!r} with a 'name' is missing")
+            raise ConfigError(f"preset {name}: section {section!r} with a 'name' is missing")
     return sections
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemnet import settings
-from gemnet.errors import ConfigError, EvaluationError, UnknownNameError
+from gemnet.errors import EvaluationError, UnknownNameError
 from gemnet.search.learning import EncoderSettings, PredictorSettings
 from gemnet.search.trial import Arch, Trial
 
@@ -56,10 +56,9 @@ class NASGEM:
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
 
     def __post_init__(self) -> None:
-        for name in ("samples", "candidates", "finalists", "rounds", "block"):
-            least = 2 if name == "samples" else 1
-            if getattr(self, name) < least:
-                raise ConfigError(f"strategy.{name} must be at least {least}, got {getattr(self, name)}")
+        at_least_1 = ("candidates", "finalists", "rounds", "block")
+        ranges = {name: (getattr(self, name) >= 1, "at least 1") for name in at_least_1}
+        settings.check_ranges(self, "strategy", {"samples": (self.samples >= 2, "at least 2"), **ranges})
         if self.acquisition not in ACQUISITIONS:
             raise UnknownNameError("value of strategy.acquisition", self.acquisition, ACQUISITIONS)
 

@@ -28,7 +28,7 @@ class TestRecipe:
     )  # fmt: skip
     def test_refuses_values_out_of_range(self, change):
         ((name, value),) = change.items()
-        with pytest.raises(ConfigError, match=f"{name} is {value}, allowed is"):
+        with pytest.raises(ConfigError, match=f"recipe.{name} must be .*, got {value}"):
             Recipe(**change)
 
     def test_survives_json(self):
@@ -98,7 +98,7 @@ class TestOverride:
             ("epochs", ConfigError, "FIELD=VALUE"), ("=3", ConfigError, "FIELD=VALUE"),
             ("epoch=3", UnknownNameError, "did you mean 'epochs'"), ("epochs=many", ConfigError, "expected int"),
             ("epochs=2.5", ConfigError, "expected int"), ("lr=NaN", ConfigError, "finite"),
-            ("flip=1", ConfigError, "expected bool"), ("epochs=0", ConfigError, "epochs is 0"),
+            ("flip=1", ConfigError, "expected bool"), ("epochs=0", ConfigError, "epochs must be at least 1"),
         ],
     )  # fmt: skip
     def test_refuses_what_is_no_change(self, change, error, words):

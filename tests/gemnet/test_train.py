@@ -9,15 +9,9 @@ from gemnet.data import Dataset, Split, load, subset
 from gemnet.errors import ConfigError, TrainingError
 from gemnet.train import Recipe, augment, evaluate, seeded, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = Recipe(epochs=2, batch_size=50, lr=0.1, crop_padding=2, stop_epochs=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

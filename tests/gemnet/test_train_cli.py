@@ -10,17 +10,11 @@ from PIL import Image
 from gemnet.cli import main
 from gemnet.data import load
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CELL = {"schema": "gemnet.cell/1", "ops": ["input", "sepconv3x3"], "edges": [[0, 1]]}
 SMALL = ["--macro", "proxy", "--macs", "0.8", "--device", "cpu"]
 QUICK = ["--recipe", "cifar-cpu-short", "--set", "epochs=2", "--set", "batch_size=32", "--set", "crop_padding=0"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,9 @@ from gemnet.images import MemoryImages, Share
 from gemnet.snapshot import Snapshot
 from gemnet.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

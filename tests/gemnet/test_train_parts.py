@@ -20,18 +20,12 @@ from gemnet.recipe import Recipe
 from gemnet.train import train
 from gemnet.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BARE = Recipe(
     epochs=1, batch_size=50, lr=0.1, momentum=0.0, weight_decay=0.0, crop_padding=0, flip=False, stop_epochs=0
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

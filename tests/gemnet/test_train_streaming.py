@@ -16,20 +16,14 @@ from gemnet.recipe import Recipe
 from gemnet.streaming import FolderImages
 from gemnet.task import open_images
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPE = Recipe(
     epochs=2, batch_size=8, lr=0.05, stop_epochs=0, img_size=16, crop_pct=1.0, crop_scale=0.3, color_jitter=0.3,
     auto_augment="rand-m5-mstd0.5",
 )  # fmt: skip
 PLAIN = {"recipe": RECIPE, "in_chans": 3, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 CPU, ALL = torch.device("cpu"), Share()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ def test_only_the_training_split_is_used():
     [
         ({"macs": 0}, ConfigError, "macs must be at least 1"),
         ({"widths": (8,)}, ConfigError, "lists three widths"),
-        ({"recipe": {"epochs": 0}}, ConfigError, "epochs is 0"),
+        ({"recipe": {"epochs": 0}}, ConfigError, "epochs must be at least 1"),
         ({"recipe": {"epoch": 1}}, UnknownNameError, "did you mean 'epochs'"),
     ],
 )
