@@ -80,11 +80,10 @@ def row(trial: Trial, how: str) -> str:
 
 def train_and_export(cell: Cell, data: Dataset, out: Path) -> Path:
     """Writes cell.json, model.safetensors and model.onnx; returns the last."""
-    from safetensors.torch import save_model
-
     from gemnet.export.onnx import export_onnx
     from gemnet.network import GemNet
     from gemnet.train import seeded, train
+    from gemnet.weights import save_weights
 
     net = solve(cell, "proxy", MACS, "sum", data.img_size, data.in_chans, data.num_classes)
     price = cost(cell, net, data.img_size, data.in_chans, data.num_classes)
@@ -94,7 +93,7 @@ def train_and_export(cell: Cell, data: Dataset, out: Path) -> Path:
     click.echo(f"   {RECIPE.epochs} epochs in {result.train_s:.0f} s: val_acc {100 * result.val_acc:.1f} %, "
                f"{price.macs / 1e6:.2f} M MACs, {price.params / 1e3:.1f} k parameters")  # fmt: skip
     (out / "cell.json").write_text(json.dumps(cell.to_dict()) + "\n", encoding="utf-8")
-    save_model(model, str(out / "model.safetensors"))
+    save_weights(model, out / "model.safetensors")
     path = out / "model.onnx"
     checked = export_onnx(model, path, (data.in_chans, *data.img_size))
     click.echo(f"   exported to {path}: opset {checked.opset}, {checked.size_mb:.2f} MB, equal to the model at batch "

@@ -51,13 +51,17 @@ class Latency:
     runs: int
 
 
-def measure(models: Mapping[str, Callable[[], object]], runs: int = 50, limit_s: float = 60.0) -> dict[str, Latency]:
+def measure(
+    models: Mapping[str, Callable[[], object]], runs: int = 50, limit_s: float = 60.0, warm: bool = False
+) -> dict[str, Latency]:
     """Times of each model, taken in turn, so that a machine's changing speed meets all of them alike.
 
     Args:
         models: a function that runs once, by name.
         runs: of each; an odd round goes through the models in the opposite order.
         limit_s: no further round is begun after so many seconds, though five rounds are always made.
+        warm: whether each run follows one of the same model that is not counted, so that it finds its weights in the
+            processor's caches, as where a model runs alone.
     """
     times: dict[str, list[float]] = {name: [] for name in models}
     names, begin = list(models), time.perf_counter()
@@ -65,6 +69,8 @@ def measure(models: Mapping[str, Callable[[], object]], runs: int = 50, limit_s:
         if round_ >= 5 and time.perf_counter() - begin > limit_s:
             break
         for name in names if round_ % 2 else reversed(names):
+            if warm:
+                models[name]()
             start = time.perf_counter()
             models[name]()
             if round_ >= 0:

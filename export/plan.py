@@ -42,7 +42,7 @@ def choose_plan(
         if modules["without"].code == modules["with"].code:
             rows.append({"rewrite": field.name, "changes": False, "ratio": 1.0, "taken": False})
             continue
-        times = measure({name: runner(module, image, threads) for name, module in modules.items()}, runs)
+        times = measure({name: runner(module, image, threads) for name, module in modules.items()}, runs, warm=True)
         taken = times["with"].ratio <= WORTH
         rows.append({"rewrite": field.name, "changes": True, "ratio": round(times["with"].ratio, 3), "taken": taken})
         best = candidate if taken else best

@@ -6,8 +6,9 @@
 |            | pooling are not counted                                                              |
 | params     | all trainable parameters: weights, norm scales and shifts, the classifier's bias     |
 | acts       | elements of all convolution and classifier outputs, batch 1                          |
-| peak_acts  | largest number of feature-map elements alive at once, batch 1, each freed after its  |
-|            | last reader; norm and activation work in place                                       |
+| peak_acts  | largest number of feature-map elements alive at once, batch 1: a node's until its    |
+|            | last reader is done, a cell's and a stage's input until the cell or stage is; norm   |
+|            | and activation work in place, an identity counts as a copy                           |
 """
 
 from collections.abc import Sequence
@@ -60,35 +61,40 @@ def cost(
     total = _conv_cost([Conv(in_chans, net.stem_chs, 3)], size, image)
     chs = net.stem_chs
     for cell, stage in zip(per_stage, net.stages):
-        for k in range(stage.depth):
-            stride = stage.stride if k == 0 else 1
-            before, size = size, _stride(size, stride)
-            if min(size) < 1:
-                raise ConfigError(f"an image of {img_size} is too small for this network")
-            if stride == 2:
-                total += Cost(0, 0, 0, chs * (before[0] * before[1] + size[0] * size[1]))
-            total += cell_cost(cell, chs, stage, net, size)
-            chs = stage.out_chs
-    total += _conv_cost([Conv(chs, net.head_chs)], size, chs * size[0] * size[1])
+        before, size = size, _stride(size, stage.stride)
+        if min(size) < 1:
+            raise ConfigError(f"an image of {img_size} is too small for this network")
+        if stage.stride == 2:
+            total += Cost(0, 0, 0, chs * (before[0] * before[1] + size[0] * size[1]))
+        total += cell_cost(cell, chs, stage, net, size)
+        held = chs * size[0] * size[1]
+        for _ in range(stage.depth - 1):
+            total += cell_cost(cell, stage.out_chs, stage, net, size, held)
+        chs = stage.out_chs
+    area = size[0] * size[1]
+    total += _conv_cost([Conv(chs, net.head_chs)], size, chs * area)
     classifier = net.head_chs * num_classes
-    return total + Cost(classifier, classifier + num_classes, num_classes, net.head_chs + num_classes)
+    alive = net.head_chs * (area + 1) + num_classes
+    return total + Cost(classifier, classifier + num_classes, num_classes, alive)
 
 
-def cell_cost(cell: Cell, in_chs: int, stage: Stage, net: NetConfig, size: Size) -> Cost:
-    """The cost of one cell behind its pooling, at feature maps of `size`."""
+def cell_cost(cell: Cell, in_chs: int, stage: Stage, net: NetConfig, size: Size, held: int = 0) -> Cost:
+    """The cost of one cell behind its pooling, at feature maps of `size`, with `held` more elements alive."""
     chs, area = stage.node_chs, size[0] * size[1]
-    x = in_chs * area
+    x = in_chs * area + held
     total = Cost(0, 0, 0, x)
     widths = [in_chs if net.merge == "concat" else chs] + [chs] * (len(cell.ops) - 1)
     if net.merge == "sum":
         total += _conv_cost([Conv(in_chs, chs)], size, x)
     last_read = dict(cell.edges)
-    alive = x + (widths[0] * area if net.merge == "sum" else 0)  # x stays for the shortcut
+    alive = x + (widths[0] * area if net.merge == "sum" else 0)
     for j in range(1, len(cell.ops)):
         preds = cell.predecessors[j]
         read = chs if net.merge == "sum" else sum(widths[i] for i in preds)
         merged = read * area if len(preds) > 1 else 0
-        total += _conv_cost(get_op(cell.ops[j]).convs(read, chs), size, alive + merged, chs * area)
+        op = get_op(cell.ops[j])
+        pooled = read * area if op.kind == "maxpool" and read != chs else 0
+        total += _conv_cost(op.convs(read, chs), size, alive + merged + pooled, chs * area)
         alive += chs * area
         alive -= sum(widths[i] * area for i in preds if last_read[i] == j and (i or net.merge == "sum"))
     leaf_chs = sum(widths[leaf] for leaf in cell.leaves)
@@ -98,7 +104,8 @@ def cell_cost(cell: Cell, in_chs: int, stage: Stage, net: NetConfig, size: Size)
         total += _conv_cost([Conv(leaf_chs, stage.out_chs)], size, x + leaf_chs * area)
     if in_chs != stage.out_chs:
         total += _conv_cost([Conv(in_chs, stage.out_chs)], size, x + stage.out_chs * area)
-    return total + Cost(0, 0, 0, 3 * stage.out_chs * area)
+    terms = 1 if in_chs == stage.out_chs else 2  # of the sum that is the cell's output
+    return total + Cost(0, 0, 0, x + (terms + 1) * stage.out_chs * area)
 
 
 def _stride(size: Size, stride: int, ceil: bool = False) -> Size:

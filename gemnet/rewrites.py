@@ -51,7 +51,8 @@ def share_sums(module: fx.GraphModule) -> None:
             if pair <= set(terms):
                 terms[terms.index(first)] = shared
                 terms.remove(second)
-    for node, terms in sums.items():
+    changed = [(node, terms) for node, terms in sums.items() if terms != _terms(node)]
+    for node, terms in changed:
         with module.graph.inserting_before(node):
             node.replace_all_uses_with(_add_up(module.graph, terms))
     module.graph.eliminate_dead_code()

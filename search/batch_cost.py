@@ -65,17 +65,20 @@ def batch_cost(
     total.conv(in_chans, net.stem_chs, size[0] * size[1], image, kernel_size=3)
     chs, shape = net.stem_chs, _Shape(graphs)
     for stage in net.stages:
-        for k in range(stage.depth):
-            if k == 0 and stage.stride == 2:
-                before, size = size, (size[0] // 2, size[1] // 2)
-                if min(size) < 1:
-                    raise ConfigError(f"an image of {img_size} is too small for this network")
-                total.add(0, 0, 0, chs * (before[0] * before[1] + size[0] * size[1]))
-            _add_cell(total, shape, chs, stage, net.merge, size[0] * size[1])
-            chs = stage.out_chs
-    total.conv(chs, net.head_chs, size[0] * size[1], chs * size[0] * size[1])
+        if stage.stride == 2:
+            before, size = size, (size[0] // 2, size[1] // 2)
+            if min(size) < 1:
+                raise ConfigError(f"an image of {img_size} is too small for this network")
+            total.add(0, 0, 0, chs * (before[0] * before[1] + size[0] * size[1]))
+        area = size[0] * size[1]
+        _add_cell(total, shape, chs, stage, net.merge, area)
+        for _ in range(stage.depth - 1):
+            _add_cell(total, shape, stage.out_chs, stage, net.merge, area, held=chs * area)
+        chs = stage.out_chs
+    area = size[0] * size[1]
+    total.conv(chs, net.head_chs, area, chs * area)
     classifier = net.head_chs * num_classes
-    total.add(classifier, classifier + num_classes, num_classes, net.head_chs + num_classes)
+    total.add(classifier, classifier + num_classes, num_classes, net.head_chs * (area + 1) + num_classes)
     return BatchCost(total.macs, total.params, total.acts, total.peak)
 
 
@@ -97,8 +100,8 @@ class _Shape:
         self.kind = (graphs.codes.astype(np.int64) * 64 + self.of_nodes) * 2 + self.of_input
 
 
-def _add_cell(total: _Sum, shape: _Shape, in_chs: int, stage: Stage, merge: str, area: int) -> None:
-    chs, x, summed = stage.node_chs, in_chs * area, merge == "sum"
+def _add_cell(total: _Sum, shape: _Shape, in_chs: int, stage: Stage, merge: str, area: int, held: int = 0) -> None:
+    chs, x, summed = stage.node_chs, in_chs * area + held, merge == "sum"
     first = chs if summed else in_chs
     total.add(0, 0, 0, x)
     if summed:
@@ -115,7 +118,8 @@ def _add_cell(total: _Sum, shape: _Shape, in_chs: int, stage: Stage, merge: str,
     total.conv(leaf_chs, stage.out_chs, area, x + leaf_chs * area)
     if in_chs != stage.out_chs:
         total.conv(in_chs, stage.out_chs, area, x + stage.out_chs * area)
-    total.add(0, 0, 0, 3 * stage.out_chs * area)
+    terms = 1 if in_chs == stage.out_chs else 2
+    total.add(0, 0, 0, x + (terms + 1) * stage.out_chs * area)
 
 
 def _ops(shape: _Shape, chs: int, first: int, summed: bool, area: int) -> tuple[Ints, Ints, Ints, Ints]:
@@ -126,7 +130,9 @@ def _ops(shape: _Shape, chs: int, first: int, summed: bool, area: int) -> tuple[
         if kind >= 0:
             code, reads = divmod(kind, 128)
             read = chs if summed else reads // 2 * chs + reads % 2 * first
-            row[:] = _op(get_op(shape.graphs.ops[code]).convs(read, chs), chs, area)
+            op = get_op(shape.graphs.ops[code])
+            row[:] = _op(op.convs(read, chs), chs, area)
+            row[3] += read * area if op.kind == "maxpool" and read != chs else 0
     table = rows[inverse.reshape(shape.kind.shape)]
     return table[..., 0], table[..., 1], table[..., 2], table[..., 3]
 

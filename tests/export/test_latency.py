@@ -34,6 +34,13 @@ def test_a_limit_of_time_ends_the_measurement_after_five_rounds():
     assert found["slow"].runs == 5
 
 
+def test_a_warm_run_follows_one_of_the_same_model():
+    order = []
+    found = measure({name: lambda name=name: order.append(name) for name in "ab"}, runs=4, warm=True)
+    assert found["a"].runs == 4
+    assert order[::2] == order[1::2] and order.count("a") == order.count("b") == 18
+
+
 def test_the_machine_is_named():
     found = machine()
     assert found["processor"] and found["cpus"] >= 1

@@ -1,5 +1,6 @@
 import json
 import random
+import warnings
 
 import onnxruntime
 import pytest
@@ -153,7 +154,8 @@ def test_other_norms_and_activations_stay_as_they_are(shrinkcnn):
 def test_a_fused_network_exports(shrinkcnn, tmp_path):
     model = build(shrinkcnn, "concat")
     x = torch.randn(2, 3, 8, 8)
-    program = torch.onnx.export(fuse(model), (x,), dynamo=True, verbose=False)
+    with warnings.catch_warnings(action="ignore"):  # torch's exporter uses what torch deprecates
+        program = torch.onnx.export(fuse(model), (x,), dynamo=True, verbose=False)
     program.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     got = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])

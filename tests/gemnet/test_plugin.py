@@ -111,20 +111,24 @@ def test_the_command_line_switches_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_real_environment_autoloads(tmp_path):
-    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", tmp_path], check=True)
-    python = tmp_path / "bin" / "python"
+def test_a_real_environment_autoloads_until_it_is_told_not_to_or_gemnet_is_uninstalled(tmp_path):
+    """A fresh environment over this one's packages; each program says only `import timm`."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     site = next((tmp_path / "lib").glob("python*/site-packages"))
-    base = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "packages.pth").write_text("\n".join([*base, str(ROOT)]) + "\n")  # as this environment may be one itself
+    packages = [path for path in sys.path if path.endswith("-packages")]
+    (site / "packages.pth").write_text("\n".join([*packages, str(ROOT)]) + "\n")
 
     def run(*arguments: str) -> str:
-        done = subprocess.run([python, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path)
+        command = [tmp_path / "bin" / "python", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout.strip()
 
     code = "import timm; print(timm.is_model('gemnet_a'))"
-    assert run("-c", code) == "False"
     assert run("-m", "gemnet.cli", "plugin", "enable") == f"enabled in {site}"
     assert run("-c", code) == "True"
-    run("-m", "gemnet.cli", "plugin", "disable")
+    assert run("-m", "gemnet.cli", "plugin", "disable") == f"disabled in {site}"
+    assert run("-c", code) == "False"
+    run("-m", "gemnet.cli", "plugin", "enable")
+    (site / "packages.pth").write_text("\n".join(packages) + "\n")  # what `pip uninstall gemnet` comes to
     assert run("-c", code) == "False"
