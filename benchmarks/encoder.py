@@ -3,8 +3,10 @@
     python benchmarks/encoder.py [--quick]
 
 Three tables. `rows`: every form with and without the WL term, trained on the space's mixture of sizes,
-judged on it and at exactly 30 nodes, beside baselines. `curve`: what bounds the decoder, by size of
-cell, size of embedding and steps, without the WL term. `nasbench201`: every graph of that space decoded.
+judged on it and at exactly 30 nodes, beside baselines; "no waves" is what a network learns from noise.
+`curve`: what bounds the decoder, by size of cell, size of embedding and steps, without the WL term.
+`nasbench201`: every graph of that space decoded. `--only FORM` trains the forms named so, and takes all
+other figures from `--earlier FILE`, a result of this benchmark; the result says which.
 """
 
 import json
@@ -35,18 +37,27 @@ from gemnet.settings import to_dict
 
 SPACES = {"mixture": CellSpace(), "30 nodes": CellSpace(min_nodes=30)}
 WL, SMALL = EncoderSettings(), EncoderSettings(dim=64)
-GRAPH = EncoderSettings("graph", dim=64, steps=800, lr=3e-3)
-MLP = EncoderSettings("mlp", dim=64, decoder_width=512, lr=3e-3)
+GRAPH = EncoderSettings("graph", dim=128, steps=800, lr=3e-3)
+MLP = EncoderSettings("mlp", dim=128, decoder_width=512, lr=3e-3)
+NO_GRAPH, NO_MLP = (replace(form, dim=64, waves=0) for form in (GRAPH, MLP))
 FORMS = (
     *(SMALL, WL, replace(WL, alpha=0.0)),
-    *(replace(form, alpha=alpha) for form in (GRAPH, MLP) for alpha in (100.0, 10.0, 0.0)),
+    *(replace(form, alpha=alpha) for form in (GRAPH, MLP) for alpha in (10.0, 0.0)),
+    *(replace(form, alpha=alpha) for form in (NO_GRAPH, NO_MLP) for alpha in (100.0, 10.0, 0.0)),
 )
 AXES = 64  # of the adjacency: the baseline
 CURVE = ((10, 64, 1000), (15, 64, 1000), (20, 64, 1000), (30, 64, 250), (30, 64, 1000), (30, 64, 2000),
          (30, 128, 1000), (30, 256, 1000))  # fmt: skip
 EDITS = (1, 2, 4, 8)
 HELD_OUT, FRESH = 1024, 8192
+TABLES = ("curve", "nasbench201", "bits_of_a_cell", "edge_accuracy_of_no_edges")
 Row = dict[str, Any]
+
+
+def label_of(settings: EncoderSettings) -> str:
+    """What a form is called in the table."""
+    label = f"{settings.form}, p {settings.dim}, alpha {settings.alpha:g}"
+    return label if settings.waves or settings.form == "wl" else f"{label}, no waves"
 
 
 @click.command()
@@ -55,27 +66,61 @@ Row = dict[str, Any]
 @click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep encoders here and use kept ones.")
-def main(quick: bool, out: Path | None, as_json: bool, seed: int, keep: Path | None) -> None:
+@click.option("--only", multiple=True, type=click.Choice([label_of(form) for form in FORMS]),
+              help="A form to train; may be given again. Without it, all, and the other tables.")  # fmt: skip
+@click.option("--earlier", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="A result of this benchmark, from which --only takes all other figures.")  # fmt: skip
+def main(
+    quick: bool, out: Path | None, as_json: bool, seed: int, keep: Path | None, only: tuple[str, ...],
+    earlier: Path | None,
+) -> None:  # fmt: skip
     """Measure and write zoo/results/encoder.json."""
     torch.set_num_threads(1)
+    if bool(only) != bool(earlier):
+        raise click.UsageError("--only and --earlier go together")
     train = Training(seed, quick, keep)
-    rows = [row for name, space in SPACES.items() for row in baselines(name, space, seed)]
+    rows = [] if only else [row for name, space in SPACES.items() for row in baselines(name, space, seed)]
     for settings in FORMS:
-        encoder, train_s = train(SPACES["mixture"], settings)
-        for name, space in SPACES.items():
-            rows.append(form_row(encoder, name, space, seed) | {"train_s": train_s})
-            click.echo(rows[-1], err=True)
-    curve = [curve_row(train, *point, seed) for point in CURVE]
-    nasbench201 = [nasbench201_row(train, replace(MLP, alpha=a), seed) for a in (MLP.alpha, 0.0)]
-    for table in (rows, curve, nasbench201):
+        if not only or label_of(settings) in only:
+            rows += form_rows(train, settings, seed)
+    if earlier:
+        rows, tables = joined(rows, json.loads(earlier.read_text(encoding="utf-8")))
+    else:
+        tables = other_tables(train, seed)
+    for table in (rows, tables["curve"], tables["nasbench201"]):
         print_table([{name: "-" if value is None else value for name, value in row.items()} for row in table])
-    notes = {
+    result = write_result("encoder", seed, rows, out, **tables)
+    if as_json:
+        click.echo(json.dumps(result))
+
+
+def form_rows(train: "Training", settings: EncoderSettings, seed: int) -> list[Row]:
+    """The rows of one form, trained on the mixture."""
+    encoder, train_s = train(SPACES["mixture"], settings)
+    rows = [form_row(encoder, name, space, seed) | {"train_s": train_s} for name, space in SPACES.items()]
+    click.echo(rows, err=True)
+    return rows
+
+
+def joined(rows: list[Row], earlier: Row) -> tuple[list[Row], Row]:
+    """The rows with those an earlier result has of other forms, in order, and its other tables."""
+    new = {row["form"] for row in rows}
+    old = [row for row in earlier["rows"] if row["form"] not in new]
+    labels = [label_of(settings) for settings in FORMS]
+    known = {row["form"] for row in old} - {*labels}
+    rows = sorted(old + rows, key=lambda row: -1 if row["form"] in known else labels.index(row["form"]))
+    note = f"of this run: {'; '.join(sorted(new))}; all else of an earlier run: {earlier['command']}"
+    return rows, {name: earlier[name] for name in TABLES} | {"origin": note}
+
+
+def other_tables(train: "Training", seed: int) -> Row:
+    """What the result holds beside its rows."""
+    return {
+        "curve": [curve_row(train, *point, seed) for point in CURVE],
+        "nasbench201": [nasbench201_row(train, replace(MLP, alpha=a), seed) for a in (MLP.alpha, 0.0)],
         "bits_of_a_cell": {name: cell_bits(space, seed) for name, space in SPACES.items()},
         "edge_accuracy_of_no_edges": {name: no_edges(space, seed) for name, space in SPACES.items()},
     }
-    result = write_result("encoder", seed, rows, out, curve=curve, nasbench201=nasbench201, **notes)
-    if as_json:
-        click.echo(json.dumps(result))
 
 
 @dataclass(frozen=True)
@@ -110,8 +155,7 @@ def form_row(encoder: Encoder, name: str, space: CellSpace, seed: int) -> Row:
     for edits, (graphs, edited) in edited_graphs(space, seed).items():
         after[edits] = float((unit(encoder.embed(graphs)) * unit(encoder.embed(edited))).sum(1).mean())
     scores = Decoded(figures.edge_f1, figures.op_accuracy, figures.exact_rate, figures.bits)
-    label = f"{encoder.settings.form}, p {encoder.settings.dim}, alpha {encoder.settings.alpha:g}"
-    return row(label, name, (figures.spearman_random, figures.spearman_edited), after, scores)
+    return row(label_of(encoder.settings), name, (figures.spearman_random, figures.spearman_edited), after, scores)
 
 
 def baselines(name: str, space: CellSpace, seed: int) -> list[Row]:
@@ -154,7 +198,7 @@ def no_edges(space: CellSpace, seed: int) -> float:
 def curve_row(train: Training, nodes: int, dim: int, steps: int, seed: int) -> Row:
     """The MLP's decoder on cells of exactly so many nodes, trained on them without the WL term."""
     space = CellSpace(min_nodes=nodes, max_nodes=nodes)
-    encoder, train_s = train(space, replace(MLP, dim=dim, alpha=0.0, steps=steps))
+    encoder, train_s = train(space, replace(NO_MLP, dim=dim, alpha=0.0, steps=steps))
     graphs = wl_order(space.sample_batch(HELD_OUT, stream(seed, 1)))
     blind = frequencies(wl_order(space.sample_batch(FRESH, stream(seed, 4))), graphs)
     found = decoded(encoder, graphs)

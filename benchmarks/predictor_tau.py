@@ -30,7 +30,7 @@ from gemnet.search.predictor import build_predictor
 from gemnet.search.table import load_table
 
 SIZES = (32, 78, 200, 391)
-ENCODER = EncoderSettings(form="mlp", dim=64, decoder_width=512, lr=3e-3, steps=1000)
+ENCODER = EncoderSettings(form="mlp", dim=64, waves=0, decoder_width=512, lr=3e-3, steps=1000)
 KINDS = {"autoencoder + WL": ENCODER.alpha, "autoencoder only": 0.0}
 
 

@@ -19,7 +19,7 @@ from gemnet.search.benchmark import Report, Run, benchmark
 from gemnet.search.table import load_table
 from gemnet.search.trial import digest
 
-ENCODER = {"form": "mlp", "dim": 64, "decoder_width": 512, "lr": 3e-3, "steps": 1000}
+ENCODER = {"form": "mlp", "dim": 64, "waves": 0, "decoder_width": 512, "lr": 3e-3, "steps": 1000}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"name": "random"},
     "evolution": {"name": "evolution"},

@@ -29,6 +29,7 @@ from .graphs import ABSENT, GraphBatch, concat
 from .learning import EncoderSettings
 from .ordering import wl_order
 from .sketch import basis, matrix, sketch
+from .waves import Waved
 
 MIN_SLOPE = 0.01  # a calibrated cosine still has to rise with S_g
 STEPS_AT_ONCE = 16  # batches drawn together: small numpy calls cost their overhead only once
@@ -64,11 +65,15 @@ class Autoencoder(nn.Module):
         return self.encoder(*tensors(graphs))  # type: ignore[no-any-return]
 
     def begin(self, graphs: GraphBatch, rng: np.random.Generator) -> None:
-        """Takes the directions a label network is trained in from graphs; other forms need none."""
+        """Takes the directions in which a label network, or a map of waves, is trained from graphs."""
         s = self.settings
         if isinstance(self.encoder, LabelNet):
             z = matrix(*sketch(graphs, s.h, s.directed, s.buckets), len(self.encoder.table))
             self.encoder = BasisNet(torch.from_numpy(basis(z, s.axes * s.dim, rng)), s.dim)
+        elif isinstance(self.encoder, Waved):
+            blocks = (graphs[start : start + s.block] for start in range(0, len(graphs), s.block))
+            waves = self.encoder.waves
+            waves.begin(torch.cat([waves.vectors(*tensors(block)) for block in blocks]))
 
     def finish(self) -> None:
         """Ends a label network's training."""

@@ -25,7 +25,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
     """Show how far the search in DIR is; may be asked while it runs."""
     from .standing import standing
 
-    found = standing(directory)
+    found = standing(directory, archs=False)
     if watch:
         _watch(directory, found, as_json)
     else:
@@ -82,7 +82,7 @@ def compare(directories: tuple[Path, ...], as_json: bool) -> None:
     from .compare import table
     from .standing import standing
 
-    groups = grouped([standing(directory) for directory in directories])
+    groups = grouped([standing(directory, archs=False) for directory in directories])
     if as_json:
         click.echo(json.dumps([group.to_dict() for group in groups]))
     else:
@@ -139,7 +139,7 @@ def _watch(directory: Path, found: "Standing", as_json: bool) -> None:
         click.echo("\n".join(lines))
         while found.state == "running":
             time.sleep(WATCH_S)
-            found = standing(directory)
+            found = standing(directory, archs=False)
             before, lines = lines, _lines(found, as_json)
             if lines != before:
                 click.echo("\n".join(lines))
@@ -147,5 +147,5 @@ def _watch(directory: Path, found: "Standing", as_json: bool) -> None:
     with Live(Text("\n".join(lines)), auto_refresh=False) as live:
         while found.state == "running":
             time.sleep(WATCH_S)
-            found = standing(directory)
+            found = standing(directory, archs=False)
             live.update(Text("\n".join(_lines(found, as_json))), refresh=True)

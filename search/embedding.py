@@ -24,7 +24,7 @@ from .graphs import GraphBatch
 from .learning import EncoderSettings
 from .ordering import wl_order
 
-SCHEMA = "gemnet.encoder/3"
+SCHEMA = "gemnet.encoder/4"
 WEIGHTS, SETTINGS = "encoder.safetensors", "encoder.json"
 
 Embeddings = npt.NDArray[np.float32]

@@ -9,7 +9,8 @@
 | g      | embedding                                                            | [B, p]           |
 
 The label network and the graph network do not depend on the order of the nodes; the MLP and the
-decoder see the order of the batch, which is that of `wl_order`.
+decoder see the order of the batch, which is that of `wl_order`. Trained from noise, neither the graph
+network nor the MLP comes near S_g; both start from waves (search/waves.py) and add to them.
 """
 
 import warnings
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 
 from .learning import EncoderSettings
 from .sketch import table_size
+from .waves import Waved, Waves
 
 START_BIAS = 0.5  # of a label network: half of what all its graphs have in common
+NET_SHARE = {"graph": 0.1, "mlp": 1.0}  # the graph network's read-out is standardised, ten times the MLP's layers
 
 
 class LabelNet(nn.Module):
@@ -152,9 +155,12 @@ def build_encoder(settings: EncoderSettings, num_ops: int, num_nodes: int) -> nn
     s = settings
     if s.form == "wl":
         return LabelNet(table_size(num_ops, s.h, s.buckets), s.dim)
+    net: nn.Module
     if s.form == "graph":
-        return GraphNet(num_ops, num_nodes, s.dim, s.width, s.depth)
-    return FlatNet(num_ops, num_nodes, s.dim)
+        net = GraphNet(num_ops, num_nodes, s.dim, s.width, s.depth)
+    else:
+        net = FlatNet(num_ops, num_nodes, s.dim)
+    return Waved(Waves(num_ops, s.waves, s.dim, s.directed), net, NET_SHARE[s.form]) if s.waves else net
 
 
 def pairs_of(num_nodes: int) -> Tensor:

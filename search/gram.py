@@ -34,6 +34,7 @@ TAIL_ROWS = 2000  # of the tail's product made at a time, so that its memory is 
 SPREAD = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: multiplied by it, numbers differ in their upper bits
 
 Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int8]
 
 
@@ -55,21 +56,23 @@ class _Counted:
     alone: Ints
 
 
-def gram_of_labels(rounds: Sequence[Bits], present: Bools, form: str) -> Floats:
+def gram_of_labels(codes: Codes, rounds: Sequence[Bits], present: Bools, form: str) -> Floats:
     """S_g of all pairs [B, B], symmetric but for rounding.
 
     Args:
-        rounds: l_0 .. l_h [B, N] each; equal labels had equal labels in the round before.
+        codes: op of each node, which is its l_0 [B, N].
+        rounds: l_1 .. l_h [B, N] each; equal labels had equal labels in the round before.
         present: which node places are taken [B, N].
         form: `"mean"` or `"plain"`, see search/wl.py.
 
     Raises:
         UnknownNameError: another form.
     """
-    counted = _counted(rounds, present)
+    counted = _counted(codes, rounds, present)
     tail, turn = _tail(counted)
     row, turns = np.repeat(np.arange(len(present)), np.diff(tail.indptr)), turn[tail.indices]
-    norm = np.array([part.alone + np.square(part.head, dtype=np.float32).sum(1) for part in counted], np.float64)
+    squares = [np.einsum("bc,bc->b", part.head, part.head, dtype=np.float32) for part in counted]
+    norm = np.array([part.alone + square for part, square in zip(counted, squares)], np.float64)
     norm += np.bincount(turns * len(present) + row, tail.data**2, norm.size).reshape(norm.shape)
     heads, scale = [part.head for part in counted], scales(norm, form)
     if form == "plain":  # one scale for all rounds, so that they are one product
@@ -88,29 +91,36 @@ def scales(norm: Floats, form: str) -> Floats:
     return 1 / np.sqrt(norm * len(norm) if form == "mean" else np.repeat(norm.sum(0)[None], len(norm), 0))
 
 
-def _counted(rounds: Sequence[Bits], present: Bools) -> list[_Counted]:
-    """Looks in each round only at the nodes whose label another node had in the round before."""
-    graphs, found = len(present), []
+def _counted(codes: Codes, rounds: Sequence[Bits], present: Bools) -> list[_Counted]:
+    """Ops are all head; each later round looks only at the nodes whose label another node had in the round before."""
+    graphs = len(present)
     node, graph = np.flatnonzero(present), np.repeat(np.arange(graphs), present.sum(1))
+    ops = codes.reshape(-1)[node].astype(np.int64)
     alone = np.zeros(graphs, np.int64)
+    found = [_Counted(_count(graph, ops, graphs, int(ops.max(initial=0)) + 1), graph[:0], graph[:0], 0, alone)]
     for values in rounds:
         owner = owners(values.reshape(-1)[node])
         times = np.bincount(owner, minlength=len(node))
-        frequent, rare = np.flatnonzero(times > max(1, HEAD_SHARE * graphs)), np.flatnonzero(times > 1)
-        rare = rare[times[rare] <= HEAD_SHARE * graphs]
-        others = len(frequent)  # the head's column for all others; behind it in `place` are the tail's labels
+        shared = np.flatnonzero(times > 1)
+        often = times[shared] > HEAD_SHARE * graphs
+        frequent, rare = shared[often], shared[~often]
+        others = len(frequent)  # the place of a label that is one node's alone; behind it are the tail's labels
         place = np.full(len(node), others)
         place[frequent], place[rare] = np.arange(others), np.arange(others + 1, others + 1 + len(rare))
         place = place[owner]
-        cell = graph * (others + 1) + np.minimum(place, others)
-        head = np.bincount(cell, minlength=graphs * (others + 1)).reshape(graphs, -1)[:, :-1].astype(np.int8)
-        entries, single = np.flatnonzero(place > others), np.flatnonzero(place == others)
+        heads, tails, single = (np.flatnonzero(which) for which in (place < others, place > others, place == others))
         alone = alone + np.bincount(graph[single], minlength=graphs)
-        found.append(_Counted(head, graph[entries], place[entries] - others - 1, len(rare), alone))
+        head = _count(graph[heads], place[heads], graphs, others)
+        found.append(_Counted(head, graph[tails], place[tails] - others - 1, len(rare), alone))
         if len(single):
             stays = np.flatnonzero(place != others)
             node, graph = node[stays], graph[stays]
     return found
+
+
+def _count(graph: Ints, label: Ints, graphs: int, labels: int) -> Counts:
+    cells = np.bincount(graph * labels + label, minlength=graphs * labels)
+    return cells.reshape(graphs, labels).astype(np.int8)
 
 
 def owners(values: Bits) -> Ints:
@@ -118,16 +128,19 @@ def owners(values: Bits) -> Ints:
 
     Those who find an equal value in their slot of a table are done; the others try another table.
     """
-    owner, left = np.empty(len(values), np.int64), np.arange(len(values))
-    bits, factor = (4 * len(values)).bit_length(), SPREAD
+    bits, factor = (2 * len(values)).bit_length(), SPREAD
     table = np.empty(1 << bits, np.int64)
+    owner, left, some = np.zeros(len(values), np.int64), np.arange(len(values)), values
     while len(left):
-        some = values[left]
         slot = (some * np.uint64(factor) >> np.uint64(64 - bits)).view(np.int64)
         table[slot] = left
         holder = table[slot]
-        owner[left] = holder
-        left = left[values[holder] != some]
+        if len(left) == len(values):  # the first time; then or later no more than a few are left
+            owner = holder
+        else:
+            owner[left] = holder
+        missed = np.flatnonzero(values[holder] != some)
+        left, some = left[missed], some[missed]
         factor = factor * SPREAD % 2**64
     return owner
 

@@ -6,7 +6,6 @@ were one; whatever was misread does not match its checksum. A search finds again
 lost row told: a trial is measured again, an artifact built again.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -160,7 +159,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 def _row(seq: int, columns: list[bytes]) -> Row | None:
     try:
-        kind, key, body, time, sha256 = (column.decode() for column in columns)
+        kind, key, text, time, sha256 = (column.decode() for column in columns)
     except UnicodeDecodeError:
         return None
-    return Row(seq, kind, key, json.loads(body), time) if checksum(seq, kind, key, body, time) == sha256 else None
+    return Row(seq, kind, key, text, time) if checksum(seq, kind, key, text, time) == sha256 else None

@@ -42,12 +42,17 @@ class Now:
     since: str
     workers: int
 
-    def left_s(self) -> float | None:
-        """Seconds left at the pace so far; None when nothing tells."""
-        if self.total is None or self.done <= self.done_before:
+    def step_s(self) -> float | None:
+        """Seconds from one finished step to the next so far; None when nothing tells."""
+        if self.done <= self.done_before:
             return None
         passed_s = (datetime.now(UTC) - datetime.fromisoformat(self.since)).total_seconds()
-        return passed_s / (self.done - self.done_before) * (self.total - self.done)
+        return passed_s / (self.done - self.done_before)
+
+    def left_s(self) -> float | None:
+        """Seconds left at this pace; None when nothing tells."""
+        step_s = self.step_s()
+        return None if step_s is None or self.total is None else step_s * (self.total - self.done)
 
 
 class Notice:

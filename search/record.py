@@ -103,6 +103,8 @@ def read_record(directory: Path) -> tuple[Record, str]:
 
 
 def _no_study(directory: Path) -> str:
+    if directory.is_file():
+        return f"{directory} is a file; give the directory of a study"
     if (directory / "journal.db").exists():
         return (
             f"{directory} has a journal but no {FILE}: restore that from a copy, or, if its start was cut off, "

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from .trial import Trial
 
 Figure = dict[str, Any]
 Floats = npt.NDArray[np.float64]
-MAPPED, CANDIDATES = 3000, 1000  # measured and random cells of the map, at most
-COLUMNS = 400  # the most frequent WL labels that a map without an encoder looks at
+MAPPED, CANDIDATES = 1500, 500  # measured and random cells of the map, at most
+COLUMNS = 256  # the most frequent WL labels that a map without an encoder looks at
 MANY = 1000  # points that are drawn smaller
 FOLDS, FEWEST, MOST = 7, 8, 400  # cross-validation, and the numbers of cells for which it is made
 
@@ -30,8 +30,8 @@ def figures(standing: Standing, parts: Parts, phases: Mapping[str, str]) -> list
     made = [
         pareto(standing, phases),
         best_so_far(standing, phases),
-        _or_none(embedding_map, standing, parts, folders),
-        _or_none(predicted, standing, parts, folders),
+        _or_why("map", "Map of cells", embedding_map, standing, parts, folders),
+        _or_why("predicted", "Predicted against measured", predicted, standing, parts, folders),
         encoder_training(folders),
     ]
     return [figure for figure in made if figure is not None]
@@ -108,7 +108,8 @@ def embedding_map(standing: Standing, parts: Parts, folders: Mapping[str, Path])
          "x": others[:, 0].tolist(), "y": others[:, 1].tolist(),
          "marker": {"size": 4, "color": "#8886"} if guesses is None else
                    {"size": 4, "opacity": 0.5, "color": guesses.round(5).tolist(), **scale}},
-        dots | {"marker": {"size": 9, "color": scores.round(5).tolist(), **scale, **bar}},
+        dots | {"marker": {"size": 9, "color": scores.round(5).tolist(), "line": {"width": 1, "color": "#888"},
+                          **scale, **bar}},
     ]  # fmt: skip
     what = "embeddings" if embeds else "Weisfeiler-Lehman labels (this study has no encoder)"
     text = f"Principal components of the cells' {what}; both hold {100 * share:.0f} % of the variance."
@@ -227,13 +228,20 @@ def _encoder(parts: Parts, folders: Mapping[str, Path]) -> Any:
     return Unembedded(parts.space.vocabulary)
 
 
-def _or_none(make: Any, *arguments: Any) -> Figure | None:
-    """A figure that needs a study's artifacts; none when they are of another version or damaged."""
+def _or_why(
+    name: str,
+    title: str,
+    make: Callable[[Standing, Parts, Mapping[str, Path]], Figure | None],
+    standing: Standing,
+    parts: Parts,
+    folders: Mapping[str, Path],
+) -> Figure | None:
+    """A figure that needs a study's artifacts, or what keeps it from being drawn: another version, damage."""
     try:
-        figure: Figure | None = make(*arguments)
-    except GemnetError:
-        return None
-    return figure
+        return make(standing, parts, folders)
+    except GemnetError as error:
+        why = str(error).replace(f"{standing.directory}/", "")
+        return _figure(name, title, "", "", [], f"Not drawn: {why}.")
 
 
 def _dots(name: str, points: Sequence[tuple[int, float, float]], star: bool = False) -> dict[str, Any]:

@@ -52,8 +52,8 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .note { color: var(--dim); font-size: .87rem; margin: 4px 0 0; }
 #shown { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 figure { margin: 0; min-width: 0; }
-figcaption { font-size: .87rem; color: var(--dim); overflow-wrap: anywhere; }
-figure svg { width: 100%; height: auto; max-height: 460px; display: block; }
+figcaption { font-size: .87rem; color: var(--dim); overflow-wrap: anywhere; padding-right: 12px; }
+figure svg { width: 100%; height: auto; max-height: 460px; display: block; overflow: visible; }
 figure text { fill: #14171b; font: 11px system-ui, sans-serif; text-anchor: middle; dominant-baseline: central; }
 figure path { fill: none; stroke: var(--dim); stroke-width: 1.2; }
 .scroll { overflow: auto; max-height: 70vh; margin-top: 8px; }
@@ -108,9 +108,10 @@ function drawCell(k) {
   const svg = make("svg", {viewBox: `0 0 ${width} ${46 * layers.length}`, role: "img",
     "aria-label": `cell of ${n} nodes`});
   for (const [u, v] of edges) {
-    const bend = (y(v) - y(u)) / 2;
-    svg.append(make("path", {d: `M${at[u]} ${y(u) + 11}C${at[u]} ${y(u) + bend} ${at[v]} ${y(v) - bend} ` +
-      `${at[v]} ${y(v) - 11}`}));
+    const bend = (y(v) - y(u)) / 2, hidden = depth[v] - depth[u] > 1 && Math.abs(at[u] - at[v]) < 42;
+    const aside = hidden ? (at[u] < width / 2 ? -70 : 70) : 0;  // past the nodes it would run behind
+    svg.append(make("path", {d: `M${at[u]} ${y(u) + 11}C${at[u] + aside} ${y(u) + bend} ` +
+      `${at[v] + aside} ${y(v) - bend} ${at[v]} ${y(v) - 11}`}));
   }
   codes.forEach((code, v) => {
     const fill = D.ops[code] === "input" ? "#c3c9d0" : COLORS[(code + COLORS.length - 1) % COLORS.length];

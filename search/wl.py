@@ -24,7 +24,7 @@ import scipy.sparse as sp
 
 from .enumerated import EnumeratedGraphs
 from .gram import gram_of_labels, scales
-from .graphs import Bits, GraphBatch, Ints, concat
+from .graphs import ONE, Bits, GraphBatch, Ints, concat
 
 PREDECESSOR, SUCCESSOR, GRAPH = (np.uint64(v) for v in (0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0))
 HASH_ROUNDS = 6
@@ -33,11 +33,12 @@ HASH_ROUNDS = 6
 def mix(x: Bits) -> Bits:
     """A bijection of 64-bit numbers that spreads every bit (the finaliser of splitmix64)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
-    x ^= x >> np.uint64(30)
+    shifted = x >> np.uint64(30)
+    x ^= shifted
     x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
+    x ^= np.right_shift(x, np.uint64(27), out=shifted)
     x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
+    x ^= np.right_shift(x, np.uint64(31), out=shifted)
     return x
 
 
@@ -124,7 +125,8 @@ def gram(
     batch: GraphBatch, h: int = 3, directed: bool = True, form: str = "mean", exact: bool = False
 ) -> npt.NDArray[np.float64]:
     """S_g of all pairs of a batch [B, B]."""
-    return gram_of_labels((exact_labels if exact else labels)(batch, h, directed), batch.present, form)
+    rounds = exact_labels(batch, h, directed)[1:] if exact else _marks(batch, h, directed)
+    return gram_of_labels(batch.codes, rounds, batch.present, form)
 
 
 def cross(
@@ -142,6 +144,18 @@ def similarity(
     """S_g of the graphs at equal places of two batches [B]."""
     z = scaled(features(concat([a, b]), h, directed), form)
     return np.asarray(z[: len(a)].multiply(z[len(a) :]).sum(1)).reshape(-1)
+
+
+def _marks(batch: GraphBatch, h: int, directed: bool) -> list[Bits]:
+    """Numbers that are equal where l_1 .. l_h are, and mean nothing elsewhere: one `mix` a round [B, N] each."""
+    below, above = batch.sparse, batch.sparse.T
+    mark, rounds = np.arange(256, dtype=np.uint64), []
+    for t in range(h):
+        mixed = mix(mark) if t else mix(mark)[batch.codes].reshape(-1)
+        mark = mixed * PREDECESSOR + below @ mixed
+        mark += above @ (mixed * (SUCCESSOR | ONE) if directed else mixed)  # odd, so that no bit is lost
+        rounds.append(mark)
+    return [mark.reshape(batch.codes.shape) for mark in rounds]
 
 
 def _count(row: Ints, column: Ints, rows: int) -> sp.csr_matrix:

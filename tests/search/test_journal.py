@@ -44,6 +44,16 @@ def test_the_last_row_of_a_key_counts(path):
         assert len(journal.of("trial")) == ROWS
 
 
+def test_bodies_may_be_read_without_a_large_field(path):
+    with Journal.open(path) as journal:
+        journal.append("trial", "key3", {"arch": [[0, 1]], "loss": 1e-17, "text": "ü\u2028\"", "n": 2**53})
+        journal.append("asked", "key3", {"arch": 1})
+        whole = {row.key: row.body for row in journal.of("trial")}
+        brief = journal.bodies("trial", without="arch")
+        assert list(brief) == list(whole)
+        assert brief == {key: {k: v for k, v in body.items() if k != "arch"} for key, body in whole.items()}
+
+
 def test_a_flipped_bit_is_found_or_changes_nothing(path):
     whole = path.read_bytes()
     with Journal.open(path) as journal:

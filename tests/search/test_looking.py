@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_a_running_search_says_what_it_does_and_how_long_it_takes(preset, tmp_pa
     assert "finished" in watched.splitlines()[-3]
     assert err == ""
     assert not (tmp_path / "s" / LIVE).exists()
+
+
+def test_without_architectures_a_study_stands_the_same(study, tmp_path):
+    whole, brief = standing(tmp_path / "study"), standing(tmp_path / "study", archs=False)
+    assert [trial.key for trial, _ in brief.ranking] == [trial.key for trial, _ in whole.ranking]
+    assert [score for _, score in brief.ranking] == [score for _, score in whole.ranking]
+    assert brief.to_dict() == whole.to_dict()
+    assert brief.best() == whole.best()
+    assert brief.all_trials == tuple(replace(trial, arch={}) for trial in whole.all_trials)
 
 
 def test_time_left_is_steps_left_at_the_pace_so_far():

@@ -40,6 +40,16 @@ def test_the_report_holds_every_trial_and_says_nothing_of_this_machine(page, stu
     assert str(tmp_path) not in Path(page).read_text()
 
 
+def test_a_figure_that_cannot_be_drawn_says_why(study, tmp_path):
+    folder = tmp_path / "study" / "artifacts" / "encoder-0"
+    folder.mkdir(parents=True)
+    (folder / "encoder.json").write_text('{"schema": "gemnet.encoder/0"}')
+    call("report", study)
+    [drawn] = [figure for figure in data_of(f"{study}/report.html")["figures"] if figure["id"] == "map"]
+    assert drawn["text"].startswith("Not drawn: artifacts/encoder-0/encoder.json")
+    assert drawn["data"] == []
+
+
 def test_text_from_a_study_cannot_end_its_script(tmp_path, preset):
     call("run", tmp_path / "a</script><b>", "--preset", preset, "--workers", "0", "--set", "strategy.samples=2")
     call("report", tmp_path / "a</script><b>", "--out", tmp_path / "r.html")
