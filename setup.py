@@ -16,10 +16,11 @@ setup(
     packages=list(PACKAGE_DIR),
     package_dir=PACKAGE_DIR,
     package_data={
-        "gemnet": ["py.typed"],
+        "gemnet": ["py.typed", "*.jinja"],
+        "gemnet.export": ["*.jinja"],
         "gemnet.zoo": [
             "*.json", "cells/*.json", "presets/*.json", "recipes/*.json", "results/*.json", "weights/*.safetensors",
-            "data/*.npz", "data/*.LICENSE",
+            "weights/*.json", "data/*.npz", "data/*.LICENSE",
         ],
     },
 )

@@ -14,6 +14,11 @@
     ├── TrainingError           a training whose loss is no number any more
     ├── CheckpointError         a folder of a training that cannot be written, read or gone on with
     ├── EvaluationError         too many candidates failed to train
+    ├── FileError               a file from elsewhere that is missing, too large or of another kind
+    │   └── ManifestError       one that is not what its release's manifest says, or a manifest that is none
+    ├── HubError                a Hub that cannot be reached, or has no such model or revision
+    ├── ReleaseError            a model or folder that is not fit to be published
+    ├── CardError               a card's figure that its source does not say, or that has none
     └── ExportError             an exported file that does not match its model
 
 A message says what was got, what is allowed, and what helps. Command lines print it as one
@@ -27,7 +32,7 @@ from collections.abc import Iterable
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was probably meant: the same but for case, else the shortest it begins, else the closest."""
     by_lower = {known.lower(): known for known in sorted(names, reverse=True)}
-    lower = name.lower()
+    lower = name[:100].lower()  # names from elsewhere may be of any length
     begun = [known for known in sorted(by_lower, key=len) if lower and known.startswith(lower)]
     found = begun or difflib.get_close_matches(lower, by_lower, n=1, cutoff=0.5)
     return by_lower[found[0]] if found else None
@@ -58,7 +63,7 @@ class UnknownNameError(UsageError):
         names = sorted(known)
         near = nearest(str(name), names)
         hint = f" (did you mean {near!r}?)" if near else ""
-        super().__init__(f"unknown {kind} {name!r}{hint}; known: {', '.join(names) or 'none'}")
+        super().__init__(f"unknown {kind} {name!r:.100}{hint}; known: {', '.join(names) or 'none'}")
         self.kind, self.name, self.known = kind, name, names
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
@@ -120,3 +125,23 @@ class EvaluationError(GemnetError):
 
 class ExportError(GemnetError):
     """An exported file that does not match the model it came from."""
+
+
+class CardError(GemnetError):
+    """A card with a figure that has no source, or that its source does not say."""
+
+
+class ReleaseError(GemnetError):
+    """A model or folder that is not fit to be published, or a release that is not as it was written."""
+
+
+class FileError(GemnetError):
+    """A file from elsewhere that is missing, too large or of another kind than it must be."""
+
+
+class ManifestError(FileError):
+    """A file that is not what its release's manifest says, or a manifest that is none."""
+
+
+class HubError(GemnetError):
+    """A Hub that cannot be reached, refuses, or has no such model or revision."""

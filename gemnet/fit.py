@@ -19,12 +19,14 @@ from torch import nn
 from . import settings
 from .checkpoint import Checkpoints
 from .devices import accelerator
+from .durable import file_sha256
 from .errors import CheckpointError, TrainingError
 from .evaluation import Scores, score
 from .images import Images
 from .outcome import Journal, Row, save_batch, write_curve, write_scalars
 from .randomness import borrowed
 from .recipe import Recipe
+from .saving import WEIGHTS
 from .snapshot import Snapshot
 from .stopping import Stop
 from .trainer import Trainer
@@ -40,7 +42,7 @@ class Plan:
         keep: how many of the latest checkpoints stay, beside the best.
         save_every_s: seconds between two checkpoints inside an epoch; there is one after each epoch.
         on_epoch: called with each epoch's row.
-        save_model: writes the chosen model into a folder.
+        save_model: writes the chosen model into a folder, as `model.safetensors`.
     """
 
     keep: int = 2
@@ -177,6 +179,7 @@ class _Run:
         try:
             if self.plan.save_model is not None:
                 self.plan.save_model(model.to(memory_format=torch.contiguous_format), self.folder)
+                result["weights_sha256"] = file_sha256(self.folder / WEIGHTS)
             write_curve(self.folder / "curve.html", self.curve)
             write_scalars(self.folder, self.curve)
         except OSError as error:

@@ -17,6 +17,7 @@ from .config import NetConfig
 from .errors import ConfigError, NoWeightsError, UnknownArgumentError
 from .foreign import check_foreign
 from .pretrained import load_weights_list
+from .release import verify_source
 from .scale import solve
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def gemnet(
         GemnetError: the cell or network is none.
     """
     check_foreign(cell, net, kwargs)
+    if pretrained:
+        verify_source(kwargs.get("pretrained_cfg"), kwargs.get("cache_dir"))
     if net is None:
         if isinstance(cell, (list, tuple)):
             raise ConfigError("one cell per stage needs a network: pass net={...}")

@@ -4,7 +4,9 @@ An entry stands under the name timm knows the weights by, `arch.tag`:
 
     {"schema": "gemnet.pretrained/1",
      "weights": {"gemnet_a_cifar.cifar10": {"file": "weights/NAME.safetensors", "sha256": "...",
-                                            "model_args": {"cell": {...}, "net": {...}}, "cfg": {"mean": [...]}}}}
+                                            "model_args": {"cell": {...}, "net": {...}}, "cfg": {"mean": [...]},
+                                            "result": {"data": "cifar10", "split": "test", "images": 10000,
+                                                       "top1": 0.9, "top5": 0.99}}}}
 
 `model_args` is what the weights were trained as, so that they load whatever becomes of the name's cell;
 `cfg` holds fields of timm's pretrained cfg that differ from the name's own.
@@ -18,9 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from . import settings, zoo
-from .errors import ConfigError
+from .catalog import FAMILY
+from .errors import ConfigError, NoWeightsError, UnknownNameError
 
 SCHEMA = "gemnet.pretrained/1"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What weights scored, in [0, 1], on so many images of a split of a data set."""
+
+    data: str
+    split: str
+    images: int
+    top1: float
+    top5: float
 
 
 @dataclass(frozen=True)
@@ -32,12 +46,14 @@ class Weights:
         sha256: of its bytes, in hex.
         model_args: `cell` and `net` as JSON objects.
         cfg: fields of timm's pretrained cfg.
+        result: what they scored, if that is known.
     """
 
     file: str
     sha256: str
     model_args: dict[str, Any]
     cfg: dict[str, Any] = field(default_factory=dict)
+    result: Result | None = None
 
     def __post_init__(self) -> None:
         path = Path(self.file)
@@ -65,7 +81,27 @@ class Weights:
 
 def load_weights_list(path: Path | None = None) -> dict[str, Weights]:
     """All weights of the package by their name; raises ConfigError for a malformed list."""
-    data = json.loads((path or zoo.path("pretrained.json")).read_text(encoding="utf-8"))
-    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+    file = path or zoo.path("pretrained.json")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the list of weights {file} cannot be read: {error}; install gemnet again") from None
+    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA or not isinstance(data.get("weights"), Mapping):
         raise ConfigError(f"the list of weights has another schema than {SCHEMA!r}")
     return {name: settings.from_dict(Weights, entry, f"weights {name}") for name, entry in data["weights"].items()}
+
+
+def find_weights(name: str) -> list[Weights]:
+    """The weights of an arch, or those of one name `arch.tag`.
+
+    Raises:
+        UnknownNameError: no such arch.
+        NoWeightsError: the package has no weights of it.
+    """
+    listed = load_weights_list()
+    if name.partition(".")[0] not in FAMILY:
+        raise UnknownNameError("model, and folder,", name, {*FAMILY, *listed})
+    found = [weights for known, weights in listed.items() if name in (known, known.partition(".")[0])]
+    if not found:
+        raise NoWeightsError(f"the package has no weights of {name}; it has those of {', '.join(listed) or 'no model'}")
+    return found

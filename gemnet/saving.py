@@ -1,6 +1,6 @@
 """A model as a folder that timm loads: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
 
-The same two files make a model on the Hub. The config names the architecture `gemnet` and holds cell and
+The same files make a model on the Hub. The config names the architecture `gemnet` and holds cell and
 network themselves, so that it loads whatever becomes of a name such as `gemnet_a`; timm's own savers write
 the same for our models.
 """
@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, UsageError
+from .manifest import FILE
+from .manifest import describe as describe_files
 from .network import GemNet
+from .release import CONFIG, WEIGHTS
 from .weights import save_weights
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+__all__ = ["CONFIG", "WEIGHTS", "describe", "save_folder"]
 
 
 def save_folder(
     model: GemNet, folder: str | Path, *, label_names: Sequence[str] | None = None,
     pretrained_cfg: Mapping[str, Any] | None = None, notes: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
-    """Writes `config.json` and `model.safetensors` and returns the folder.
+    """Writes `config.json`, `model.safetensors` and their `manifest.json`, and returns the folder.
 
     Args:
         model: as `timm.create_model` built it, head pruned or reset or not.
@@ -51,6 +54,7 @@ def save_folder(
         save_config_for_hf(model, str(draft), config, model_args=model._model_args)
         save_weights(model, target / WEIGHTS)
         os.replace(draft, target / CONFIG)
+        describe_files(target, (CONFIG, WEIGHTS)).write(target / FILE)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
     except ValueError as error:

@@ -89,14 +89,15 @@ def build_model(
 
 
 def trained_model(
-    reference: str, weights: Path | None, num_classes: int, in_chans: int | None, macro: str | None, macs: int | None
-) -> GemNet:
+    reference: str, weights: Path | None, num_classes: int | None, in_chans: int | None, macro: str | None,
+    macs: int | None,
+) -> GemNet:  # fmt: skip
     """A GEMNet with its weights, to be evaluated on images of so many classes and channels.
 
     Args:
         reference: as `build_model` takes it; a folder is a saved model.
         weights: a safetensors file for a name or cell; the reference's own when None.
-        num_classes, in_chans: of the data; its channels may be the model's when None.
+        num_classes, in_chans: of the data; the model's when None.
         macro, macs: as `gemnet.catalog.resolve` takes them.
 
     Raises:

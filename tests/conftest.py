@@ -1,13 +1,38 @@
 """Fixtures shared by all tests. Random cells are drawn here by hand, so that no code under test draws them."""
 
+import os
 import random
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "hub"))  # so that all tests can import the loopback Hub
+
+from loopback import LoopbackHub
+
 from gemnet.cell import Cell
 
+# The Hub's client reads these once, when it is imported: no test reaches the real Hub, a user's token or cache.
+HUB = LoopbackHub()
+HUB_HOME = tempfile.TemporaryDirectory(prefix="gemnet-hub-")
+os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": HUB_HOME.name, "HF_HUB_DISABLE_XET": "1",
+               "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # fmt: skip
+for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+    os.environ.pop(variable, None)
 ALL_OPS = ("sepconv3x3", "conv1x1", "sepconv5x5", "maxpool3x3", "identity")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the Hub's client send files as it does, which its HTTP library calls an old way."""
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>' to upload:DeprecationWarning")
+
+
+def pytest_unconfigure() -> None:
+    HUB.close()
+    HUB_HOME.cleanup()
 
 
 def draw_cell(rng: random.Random, nodes: int, ops: tuple[str, ...] = ALL_OPS, max_in_degree: int = 4) -> Cell:
@@ -61,3 +86,48 @@ def shrinkcnn() -> Cell:
 def chain() -> Cell:
     """Two separable convolutions in a row, as in MobileNet: a reference."""
     return Cell(("input", "sepconv3x3", "sepconv3x3"), ((0, 1), (1, 2)))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+    """An empty Hub on this machine that the client in this process, or in a new one, talks to; no token is set.
+
+    In this process the cache is empty, and retries do not wait. `hub.env` makes a new process's environment.
+    """
+    import huggingface_hub.constants
+    import huggingface_hub.file_download
+    import huggingface_hub.utils._http
+
+    for module in (huggingface_hub.utils._http, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "time", Impatient)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    HUB.reset()
+    yield HUB
+    assert not HUB.leaks
+    assert not [name for name in HUB.log if name.startswith("unknown")]
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `gemnet train` leaves of a tiny network; copy it to change it."""
+    from tiny_training import train_tiny
+
+    return train_tiny(tmp_path_factory.mktemp("training") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def release_folder(trained_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its release as lab/tiny, tag v1.0.0; copy it to change it."""
+    from gemnet.export.release import Wish, assemble
+
+    folder = tmp_path_factory.mktemp("release") / "tiny"
+    assemble(str(trained_folder), folder, Wish("lab/tiny", "v1.0.0", data="fashion-mini"))
+    return folder
+
+
+class Impatient:
+    """Stands for the module `time` where it is only slept with."""
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Returns at once."""

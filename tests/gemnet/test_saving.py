@@ -8,6 +8,7 @@ import torch
 import gemnet  # noqa: F401 - registers the models
 from gemnet.config import NetConfig, Stage
 from gemnet.errors import CellError, ConfigError, UsageError
+from gemnet.manifest import describe
 from gemnet.network import GemNet
 from gemnet.saving import save_folder
 
@@ -40,6 +41,7 @@ def change(folder, **fields):
     for name, value in fields.items():
         config["model_args"][name] = value
     path.write_text(json.dumps(config))
+    describe(folder).write(folder / "manifest.json")
 
 
 def test_a_saved_model_is_loaded_by_timm(model, saved, shrinkcnn):
@@ -52,7 +54,7 @@ def test_a_saved_model_is_loaded_by_timm(model, saved, shrinkcnn):
     again = load(saved)
     assert same(model, again)
     assert again.pretrained_cfg["mean"] == [0.3]
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
 
 
 def test_other_users_can_read_the_files(saved):

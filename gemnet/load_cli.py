@@ -1,0 +1,91 @@
+"""The commands `verify`, `fetch` and `promote-weights` of `gemnet`; everything heavy is imported inside them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from .cli_options import JSON
+
+REF = click.argument("ref", metavar="REF")
+REVISION = click.option("--revision", metavar="NAME", help="Tag, branch or commit on the Hub.")
+
+
+@click.command()
+@REF
+@REVISION
+@JSON
+@click.pass_context
+def verify(context: click.Context, ref: str, revision: str | None, as_json: bool) -> None:
+    """Compare every file of a release with its manifest.
+
+    REF is ORG/NAME or ORG/NAME@TAG on the Hub, a folder, or the name of packaged weights.
+    """
+    from . import fetching
+
+    rows = []
+    for row in fetching.verify(ref, revision):
+        rows.append(row)
+        if not as_json:
+            click.echo(f"{'BAD' if row.problem else 'ok ':3}  {row.sha256[:12]}  {row.size:>12,}  {row.name}")
+    extra = fetching.unlisted(ref) if revision is None else []
+    bad = [row for row in rows if row.problem]
+    if as_json:
+        click.echo(json.dumps({"ref": ref, "ok": not bad, "files": [asdict(row) for row in rows], "unlisted": extra}))
+    for name in extra:
+        click.echo(f"not in the manifest, never read: {name!a}", err=True)
+    if not bad and not as_json:
+        click.echo(f"{ref}: {len(rows)} files, as they should be")
+    for row in bad:
+        click.echo(f"Error: {row.problem}", err=True)
+    if bad:
+        context.exit(1)
+
+
+@click.command()
+@REF
+@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+@REVISION
+@click.option("--force", is_flag=True, help="Replace a DIR that is not empty.")
+@JSON
+def fetch(ref: str, to: Path, revision: str | None, force: bool, as_json: bool) -> None:
+    """Write a release into a folder, for machines without a network.
+
+    DIR appears whole and verified, or not at all. There, gemnet.from_pretrained("DIR") and
+    timm.create_model("local-dir:DIR", pretrained=True) load it.
+    """
+    from . import fetching
+
+    files = fetching.fetch(ref, to, revision, force=force).files
+    size = sum(record.size for record in files.values())
+    if as_json:
+        click.echo(json.dumps({"ref": ref, "to": str(to), "files": len(files), "bytes": size}))
+        return
+    click.echo(f"{to}: {len(files)} files, {size / 1e6:.1f} MB, all as the manifest says")
+
+
+@click.command("promote-weights")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("name", metavar="MODEL.TAG")
+@click.option("--data", metavar="NAME", help="Data set they were trained on; the tag by default.")
+@click.option("--license", "licence", metavar="ID", help="Of the weights, where it is not the code's.")
+@click.option("--zoo", "target", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
+              help="Zoo to write to; the package's own by default.")
+@click.option("--force", is_flag=True, help="Replace weights of that name.")
+@JSON
+def promote_weights(
+    folder: Path, name: str, data: str | None, licence: str | None, target: Path | None, force: bool, as_json: bool
+) -> None:
+    """Put the weights that gemnet train left in DIR into the zoo, where timm finds them as MODEL.TAG."""
+    from .packing import pack
+
+    weights = pack(folder, name, data=data, licence=licence, target=target, force=force)
+    if as_json:
+        click.echo(json.dumps({"name": name, **asdict(weights)}))
+        return
+    scored = f", test top-1 {100 * weights.result.top1:.2f} % on {weights.result.data}" if weights.result else ""
+    click.echo(f"{name}: {weights.file}, sha256 {weights.sha256[:12]}{scored}")
+
+
+COMMANDS = (verify, fetch, promote_weights)

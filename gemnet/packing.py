@@ -1,0 +1,131 @@
+"""A training's outcome as weights of the package: `zoo/weights/NAME-HASH.safetensors` and its entry in the list.
+
+    weights/gemnet_a_cifar.cifar10-0123abcd.safetensors
+    weights/gemnet_a_cifar.cifar10-0123abcd.train.json     how they were trained
+
+The files are named by their content, and the list is written last, so it never names what is not there.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import zoo
+from .catalog import FAMILY
+from .config import NetConfig
+from .durable import write_atomic, write_synced
+from .errors import ConfigError, FileError, GemnetError, UnknownNameError, UsageError
+from .foreign import parse_config
+from .outcome import FILE as TRAIN
+from .pretrained import SCHEMA, Result, Weights, load_weights_list
+from .reading import read_file, read_json
+from .release import CONFIG, WEIGHTS, verify_source
+
+LIST = "pretrained.json"
+NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
+MAX_MB = 16  # of one file; larger weights are for the Hub
+
+
+def pack(
+    folder: Path, name: str, *, data: str | None = None, licence: str | None = None, target: Path | None = None,
+    force: bool = False,
+) -> Weights:  # fmt: skip
+    """Puts the weights of a finished training into the zoo, under the name by which timm shall load them.
+
+    Args:
+        folder: as `gemnet train` wrote it.
+        name: `arch.tag`, such as `gemnet_a_cifar.cifar10`.
+        data: name of the data set; the tag when None.
+        licence: of the weights, for timm's pretrained cfg; the code's when None.
+        target: the zoo; the package's own when None.
+        force: replace weights of that name.
+
+    Raises:
+        UsageError: the name is none or is taken, the weights are too large, or the zoo cannot be written to.
+        GemnetError: the training is not over, or its folder holds another network than the name's.
+    """
+    import timm
+
+    arch, _, tag = name.partition(".")
+    if not NAME.fullmatch(name):
+        raise UsageError(f"packaged weights are named ARCH.TAG, such as gemnet_a_cifar.cifar10; got {name!r:.80}")
+    if arch not in FAMILY:
+        raise UnknownNameError("model", arch, FAMILY)
+    home = target or zoo.PACKAGE
+    listed = load_weights_list(home / LIST) if (home / LIST).is_file() else {}
+    if name in listed and not force:
+        raise UsageError(f"{name} has weights already; --force replaces them")
+    arguments, saved = _read_config(folder, arch)
+    result, content = _read_result(folder, data or tag), _read_weights(folder, arguments, saved)
+    own: Any = timm.get_pretrained_cfg(arch)
+    cfg = {field: value for field, value in saved.items() if getattr(own, field) != value}
+    cfg |= {"license": licence} if licence else {}
+    digest = hashlib.sha256(content).hexdigest()
+    file = f"weights/{name}-{digest[:8]}.safetensors"
+    weights = Weights(file, digest, {part: arguments[part] for part in ("cell", "net")}, cfg, result)
+    try:
+        (home / "weights").mkdir(exist_ok=True)
+        write_synced(home / file, content)
+        write_atomic(_record(home / file), (folder / TRAIN).read_text(encoding="utf-8"))
+        _write_list(home, listed, name, weights)
+    except OSError as error:
+        raise UsageError(f"cannot write to {home}: {error.strerror}") from None
+    return weights
+
+
+def _read_config(folder: Path, arch: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments and the pretrained cfg of a saved model that is the arch's network."""
+    verify_source({"source": "local-dir", "file": str(folder)})
+    try:
+        arguments, cfg = parse_config(read_json(folder / CONFIG))
+    except GemnetError as error:
+        raise FileError(f"{folder / CONFIG} is refused: {error}") from None
+    variant = FAMILY[arch]
+    if arguments["cell"] != variant.load().to_dict() or NetConfig.from_dict(arguments["net"]) != variant.net():
+        raise ConfigError(f"{folder} holds another network than {arch}; train {arch} itself, without --macs or --macro")
+    return arguments, cfg
+
+
+def _read_result(folder: Path, data: str) -> Result:
+    """What the training scored on its test split."""
+    told = read_json(folder / TRAIN)
+    try:
+        result, counts = told["result"], told["asked"]["data"]["counts"]
+        test = result and result["test"]
+        found = test and Result(data, "test", counts["test"], test["top1"], test["top5"])
+    except (KeyError, TypeError):
+        raise FileError(f"{folder / TRAIN} is no record of gemnet train") from None
+    if result is None:
+        raise UsageError(f"the training in {folder} is not over; finish it by gemnet train --resume")
+    if found is None:
+        raise UsageError(f"the training in {folder} scored no test split, so nothing can be said of its weights")
+    return found
+
+
+def _read_weights(folder: Path, arguments: dict[str, Any], cfg: dict[str, Any]) -> bytes:
+    """The weights file, after it was found to be the network's."""
+    import timm
+
+    from .weights import read_tensors
+
+    path, most = folder / WEIGHTS, MAX_MB * 10**6
+    read_tensors(path, timm.create_model("gemnet", device="meta", pretrained_cfg=cfg, **arguments).state_dict())
+    if path.stat().st_size > most:
+        raise UsageError(f"{path} has more than {MAX_MB} MB, too much for the package; gemnet publish takes it")
+    return read_file(path, most)
+
+
+def _record(file: Path) -> Path:
+    return file.with_suffix(".train.json")
+
+
+def _write_list(home: Path, listed: dict[str, Weights], name: str, weights: Weights) -> None:
+    """Enters the weights, then removes the files of those they replace."""
+    entries = {key: asdict(value) for key, value in sorted({**listed, name: weights}.items())}
+    write_atomic(home / LIST, json.dumps({"schema": SCHEMA, "weights": entries}, indent=1) + "\n")
+    if name in listed and listed[name].file != weights.file:
+        for file in (home / listed[name].file, _record(home / listed[name].file)):
+            file.unlink(missing_ok=True)
