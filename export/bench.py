@@ -1,5 +1,6 @@
 """The command `gemnet bench`: models by name, from timm or as ONNX files, timed in one run."""
 
+import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,41 +12,51 @@ import torch
 
 from gemnet.errors import ConfigError, UnknownNameError
 from gemnet.fold import fold_batch_norm
+from gemnet.fuse import fuse
 
 from .form import Form
 from .latency import machine, measure, peak_memory_mb
 from .onnx import save, trace
 from .profiling import profile
 from .source import load_source
+from .trained import is_trained_folder
 from .verify import session
 
 TIMM = "timm:"
 
 
 def bench_models(
-    models: Sequence[str], backends: Sequence[str], batch: int, threads: int, runs: int, limit_s: float, layers: bool
-) -> dict[str, Any]:
+    models: Sequence[str], backends: Sequence[str], batch: int, threads: int, runs: int, limit_s: float, layers: bool,
+    weights: Path | None = None, fused: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Latencies of models, as a JSON object.
 
     Args:
-        models: names, `timm:` names, ONNX files, exported folders.
+        models: names, `timm:` names, ONNX files, exported and trained folders.
         backends: of `onnxruntime`, `torch`.
         batch: images in a run.
         threads: of a run.
         runs: of each model.
         limit_s: for all runs.
         layers: whether to say where each ONNX file spends its time.
+        weights: of the GEMNet among the models, a safetensors file.
+        fused: whether to time each GEMNet also rewritten for speed.
 
     Raises:
         GemnetError: no such model, or one that a backend cannot run.
     """
+    named = [model for model in models if not _files(model) and not model.startswith(TIMM)]
+    if weights and len(named) != 1:
+        raise ConfigError(f"weights are for one GEMNet by its name, got {', '.join(named) or 'none'}")
+    if fused and not named:
+        raise ConfigError("no GEMNet by its name to rewrite for speed; ONNX files and timm's models stay as they are")
     torch.set_num_threads(threads)
     before = machine()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         entries = [
             entry for k, model in enumerate(models)
-            for entry in _entries(model, tuple(backends), batch, threads, folder / str(k))
+            for entry in _entries(model, tuple(backends), batch, threads, folder / str(k), weights, fused)
         ]  # fmt: skip
         if not entries:
             raise ConfigError("nothing to time: the backend torch takes names, not files")
@@ -72,45 +83,66 @@ def to_plot(result: dict[str, Any]) -> str:
 Entry = tuple[str, str, Path | None, Callable[[], object]]
 
 
-def _entries(name: str, backends: tuple[str, ...], batch: int, threads: int, draft: Path) -> list[Entry]:
-    """What to time of a model: name, backend, ONNX file and a function that runs once."""
+def _files(name: str) -> list[Path]:
+    """The ONNX files that a name stands for; none when it is a model's."""
     place = Path(name)
-    if place.suffix == ".onnx" or place.is_dir():
-        files = sorted(place.glob("*.onnx")) if place.is_dir() else [place]
-        if not files or not files[0].is_file():
-            raise ConfigError(f"{name} is no ONNX file or exported folder")
-        many = place.is_dir() and len(files) > 1
+    if place.is_dir():
+        return sorted(place.glob("*.onnx"))
+    return [place] if place.suffix == ".onnx" else []
+
+
+def _entries(
+    name: str, backends: tuple[str, ...], batch: int, threads: int, draft: Path, weights: Path | None, fused: bool
+) -> list[Entry]:
+    """What to time of a model: name, backend, ONNX file and a function that runs once."""
+    files = _files(name)
+    if any(not file.is_file() for file in files) or (not files and Path(name).is_dir() and not is_trained_folder(name)):
+        raise ConfigError(f"{name} is no ONNX file, exported folder or trained folder")
+    if files:
         return [
-            (str(file) if many else name, "onnxruntime", file, _onnx_call(file, batch, threads))
+            (str(file) if len(files) > 1 else name, "onnxruntime", file, _onnx_call(file, batch, threads))
             for file in files if "onnxruntime" in backends
         ]  # fmt: skip
-    model, image = _load(name)
+    modules, image = _load(name, weights, fused)
     entries: list[Entry] = []
-    for backend in backends:
-        if backend == "torch":
-            entries.append((name, backend, None, _torch_call(model, torch.zeros(batch, *image))))
-        else:
-            file = draft.with_suffix(".onnx")
-            save(trace(fold_batch_norm(model), Form(image)), file)
-            entries.append((name, backend, file, _onnx_call(file, batch, threads)))
+    for k, (label, module) in enumerate(modules.items()):
+        for backend in backends:
+            if backend == "torch":
+                entries.append((label, backend, None, _torch_call(module, torch.zeros(batch, *image))))
+            else:
+                file = draft.with_suffix(f".{k}.onnx")
+                save(trace(module, Form(image)), file)
+                entries.append((label, backend, file, _onnx_call(file, batch, threads)))
     return entries
 
 
-def _load(name: str) -> tuple[Any, tuple[int, int, int]]:
+def _load(
+    name: str, weights: Path | None, fused: bool
+) -> tuple[dict[str, torch.nn.Module], tuple[int, int, int]]:
+    """A model for inference, where asked for also one rewritten for speed, and its image's shape."""
     if not name.startswith(TIMM):
-        source = load_source(name)
-        return source.model, source.image
+        source = load_source(name, weights=weights)
+        modules: dict[str, torch.nn.Module] = {name: fold_batch_norm(source.model)}
+        if fused:
+            modules[f"{name}, fused"] = fuse(source.model)
+        return modules, source.image
     import timm
 
     bare = name.removeprefix(TIMM)
     if not timm.is_model(bare):
         raise UnknownNameError("timm model", bare, timm.list_models(f"{bare[:4]}*") or timm.list_models("mobilenet*"))
     model: Any = timm.create_model(bare).eval()
-    return model, tuple(model.pretrained_cfg["input_size"])
+    return {name: fold_batch_norm(model)}, tuple(model.pretrained_cfg["input_size"])
 
 
 def _onnx_call(file: Path, batch: int, threads: int) -> Callable[[], object]:
-    loaded = session(file, threads)
+    try:
+        loaded = session(file, threads)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base
+        raise ConfigError(f"{file} cannot be loaded: {' '.join(str(error).split()):.200}") from None
+    if len(loaded.get_inputs()) != 1:
+        names = ", ".join(entry.name for entry in loaded.get_inputs())
+        raise ConfigError(f"{file} has the inputs {names}; only models of images alone are timed")
     feed = {loaded.get_inputs()[0].name: _zeros(loaded, batch)}
     return lambda: loaded.run(None, feed)
 
@@ -125,13 +157,13 @@ def _zeros(loaded: Any, batch: int) -> Any:
     return np.zeros(shape, np.uint8 if "uint8" in entry.type else np.float32)
 
 
-def _torch_call(model: Any, images: torch.Tensor) -> Callable[[], object]:
-    folded = fold_batch_norm(model).to(memory_format=torch.channels_last)
+def _torch_call(module: Any, images: torch.Tensor) -> Callable[[], object]:
+    module = copy.deepcopy(module).to(memory_format=torch.channels_last)  # which would stay in its exports
     images = images.to(memory_format=torch.channels_last)
 
     def call() -> object:
         with torch.inference_mode():
-            return folded(images)
+            return module(images)
 
     return call
 

@@ -1,13 +1,12 @@
 """A folder with all that a deployed model needs, written only when every file in it passed the gate."""
 
-import dataclasses
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,24 @@ from torch import nn
 from gemnet.cost import cost
 from gemnet.errors import ConfigError, ExportError, UsageError
 from gemnet.fold import fold_batch_norm
+from gemnet.fuse import Plan as Rewrites
+from gemnet.fuse import fuse
 
 from . import infer
+from .conventions import by_convention
 from .form import Form
 from .half import to_half
 from .latency import machine, measure, peak_memory_mb
 from .layers import Part, count_flops, parts
 from .onnx import save, trace
-from .parity import Case, accuracy, answer, parity_cases
+from .parity import Case, accuracy, agreement, answer, parity_cases
 from .pixels import Pixels
 from .profiling import Profile, profile
-from .quantize import quantize, to_rows
+from .quantize import Trial, quantize, to_rows
 from .report import complete, to_html, write_report
 from .samples import Samples
 from .source import Source
-from .verify import LIMITS, Real, Verification, run, session, verify
+from .verify import LIMITS, Limits, Real, Verification, run, session, verify
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 SLOWER = 1.02  # times the fp32 file's latency from which a smaller file is called slower
@@ -46,6 +48,8 @@ class Plan:
         form: of every file.
         precisions: keys of `FILES`; `fp32` is always written.
         max_drop: accuracy that an int8 file may lose.
+        start: an int8 setting to try before others are searched, such as an earlier export's.
+        rewrites: of the network for speed; None folds its batch norms and leaves the rest.
 
     Raises:
         ConfigError: a precision that does not exist.
@@ -54,17 +58,30 @@ class Plan:
     form: Form
     precisions: tuple[str, ...] = ("fp32",)
     max_drop: float = LIMITS["int8"].drop
+    start: Trial | None = None
+    rewrites: Rewrites | None = None
 
     def __post_init__(self) -> None:
         for name in self.precisions:
             if name not in FILES:
                 raise ConfigError(f"unknown precision {name!r}; allowed are {', '.join(FILES)}")
 
+    @property
+    def rewritten(self) -> dict[str, Any] | None:
+        """The rewrites as a JSON object; None for none."""
+        return None if self.rewrites is None else self.rewrites.to_dict()
+
+    def limits(self, precision: str) -> Limits:
+        """How far a file may be from the model; who lets int8 lose more lets it change as many answers."""
+        known = LIMITS[precision]
+        if precision != "int8":
+            return known
+        return replace(known, drop=self.max_drop, agreement=min(known.agreement, 1 - self.max_drop))
+
 
 def export_bundle(
-    source: Source, out: Path, plan: Plan, samples: Samples,
-    rewrite: Callable[[nn.Module], nn.Module] = fold_batch_norm, say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:  # fmt: skip
+    source: Source, out: Path, plan: Plan, samples: Samples, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Writes the folder and returns its report.
 
     Args:
@@ -72,7 +89,6 @@ def export_bundle(
         out: the folder; it stays as it is unless everything passed.
         plan: what to write.
         samples: real images.
-        rewrite: gives a faster module with the same outputs.
         say: told what is being done.
 
     Raises:
@@ -81,15 +97,15 @@ def export_bundle(
     """
     with _scratch(out) as draft:
         work = _Work(source, plan, samples, draft, say)
-        work.export(rewrite)
+        work.export()
         report = work.report()
         _describe(source, plan, draft, report)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for file in sorted(draft.iterdir()):
-                os.replace(file, out / file.name)
-        except OSError as error:
-            raise UsageError(f"cannot write to {out}: {error.strerror}") from None
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FILES.values():  # an older export may have had more
+            if not (draft / name).exists():
+                (out / name).unlink(missing_ok=True)
+        for file in sorted(draft.iterdir()):
+            os.replace(file, out / file.name)
     return report
 
 
@@ -118,10 +134,11 @@ class _Work:
             return images
         return infer.normalise(images, {"mean": scaling.mean, "std": scaling.std})
 
-    def export(self, rewrite: Callable[[nn.Module], nn.Module]) -> None:
+    def export(self) -> None:
         """Writes and checks a file for each precision."""
         self.say("tracing")
-        module = rewrite(self.source.model)
+        model, rewrites = self.source.model, self.plan.rewrites
+        module: nn.Module = fold_batch_norm(model) if rewrites is None else fuse(model, rewrites)
         if self.plan.form.as_bytes:
             module = Pixels(module, self.source.scaling.mean, self.source.scaling.std)
         proto = trace(module, self.plan.form)
@@ -130,33 +147,33 @@ class _Work:
             self.keep("fp16", to_half(proto, self.real.case.images[:8]))
         if "int8" in self.plan.precisions:
             self.say("quantising")
-            small, trials = quantize(proto, self.calibration, self.drop, self.plan.max_drop)
+            small, trials = quantize(proto, self.calibration, self.judge, self.plan.limits("int8"), self.plan.start)
             self.trials = to_rows(trials)
             self.keep("int8", small)
 
     def keep(self, precision: str, proto: onnx.ModelProto, **known: Any) -> None:
         """Writes a file with its description and lets it through the gate."""
         self.say(f"checking {FILES[precision]}")
-        metadata = self.source.metadata(self.plan.form.as_bytes, self.metrics) | {"precision": precision}
+        metadata = self.source.metadata(self.plan.form.as_bytes, self.metrics)
+        metadata |= {"precision": precision, "fuse": json.dumps(self.plan.rewritten)}
         del proto.metadata_props[:]
         onnx.helper.set_model_props(proto, metadata)
         path = self.draft / FILES[precision]
         save(proto, path)
-        limits = LIMITS[precision]
-        if precision == "int8":
-            limits = dataclasses.replace(limits, drop=self.plan.max_drop)
         self.files[FILES[precision]] = verify(
-            path, self.plan.form, self.cases, limits, self.real, metadata=metadata, **known
+            path, self.plan.form, self.cases, self.plan.limits(precision), self.real, metadata=metadata, **known
         )
 
-    def drop(self, path: Path) -> float:
-        """The accuracy that a file loses on the real images, or the share of changed answers without labels."""
+    def judge(self, path: Path) -> tuple[float, float]:
+        """The accuracy a file loses on the real images, and the share of them on which it chooses the model's class.
+
+        Without labels the share of changed answers stands for the accuracy.
+        """
         got, want, labels = run(session(path), self.real.case.images), self.real.case.logits, self.real.labels
         if not np.isfinite(got).all():
-            return 1.0
-        if len(labels):
-            return accuracy(want, labels) - accuracy(got, labels)
-        return float((got.argmax(1) != want.argmax(1)).mean())
+            return 1.0, 0.0
+        same = agreement(got, want)
+        return (accuracy(want, labels) - accuracy(got, labels) if len(labels) else 1 - same), same
 
     def report(self) -> dict[str, Any]:
         """All that is known of the files and the model."""
@@ -174,6 +191,7 @@ class _Work:
             "model": source.name, "cell_key": source.cell.key, "cell": source.cell.to_dict(),
             "net": source.net.to_dict(), "image": list(image), "num_classes": source.model.num_classes,
             "weights": source.weights, "metrics": self.metrics, "cost": vars(price), "counted": counted,
+            "conventions": by_convention(source.model, image), "fuse": self.plan.rewritten,
             "files": {name: vars(found) | {"drop": found.drop} for name, found in self.files.items()},
             "int8": self.trials, "latency": latency, "machine": machine(), "parts": _timed(rows, times),
             "time_known": times.known, "warnings": self._warnings(latency),
@@ -212,7 +230,7 @@ def _describe(source: Source, plan: Plan, draft: Path, report: dict[str, Any]) -
     config = {
         "schema": "gemnet.bundle/1", "model": source.name, "arch": {"cell": report["cell"], "net": report["net"]},
         "num_classes": report["num_classes"], "preprocessing": source.preprocessing(plan.form.as_bytes),
-        "dynamic": list(plan.form.dynamic), "weights": source.weights,
+        "dynamic": list(plan.form.dynamic), "weights": source.weights, "fuse": plan.rewritten,
         "files": {name: found["sha256"] for name, found in report["files"].items()},
     }  # fmt: skip
     for name, content in (("config.json", config), ("labels.json", source.labels)):
@@ -246,8 +264,7 @@ def _scratch(out: Path) -> Iterator[Path]:
     """A folder on the same disk as `out`, which need not exist; it is gone afterwards."""
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     try:
-        scratch = tempfile.TemporaryDirectory(dir=place, prefix=".export-")
+        with tempfile.TemporaryDirectory(dir=place, prefix=".export-") as folder:
+            yield Path(folder)
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}") from None
-    with scratch as folder:
-        yield Path(folder)
+        raise UsageError(f"cannot write to {out}: {error.strerror or error}") from None

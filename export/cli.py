@@ -1,6 +1,7 @@
 """The commands of `gemnet` that export, run and time models; everything heavy is imported inside them."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from gemnet.cli_options import JSON, MODEL, count_macs, size_options
 PRECISIONS = ("fp32", "fp16", "int8")
 AXES = ("batch", "height", "width")
 WEIGHTS = click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-                       help="Weights as .safetensors; random ones without.")  # fmt: skip
+                       help="Weights as .safetensors; without, the model's own or else random ones.")  # fmt: skip
 SHAPES = (
     click.option("--num-classes", type=click.IntRange(1, 100_000), help="Outputs; the data's or model's by default."),
     click.option("--in-chans", type=click.IntRange(1, 64), help="Image channels; the data's, or 3, by default."),
@@ -27,7 +28,7 @@ def shape_options(command: Any) -> Any:
     return command
 
 
-def _several(allowed: tuple[str, ...]) -> Any:
+def several(allowed: tuple[str, ...]) -> Any:
     """A callback that splits `a,b` and refuses names that are not allowed."""
 
     def split(_context: Any, _parameter: Any, text: str) -> tuple[str, ...]:
@@ -35,19 +36,35 @@ def _several(allowed: tuple[str, ...]) -> Any:
         for name in names:
             if name not in (*allowed, "none"):
                 raise click.BadParameter(f"{name!r} is not one of {', '.join(allowed)}")
+        if not names:
+            raise click.BadParameter(f"it names none of {', '.join(allowed)}")
         return tuple(name for name in names if name != "none")
 
     return split
 
 
+def finite(_context: Any, _parameter: Any, value: float) -> float:
+    """Refuses what passes for a number in any range."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number")
+    return value
+
+
+def folder(_context: Any, _parameter: Any, name: str) -> Path:
+    """A folder by its name; an empty one would stand for the folder one is in."""
+    if not name:
+        raise click.BadParameter("it is empty; name a folder")
+    return Path(name)
+
+
 @click.command()
 @MODEL
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
-              help="Folder to write.")
-@click.option("--precision", "precisions", default="fp32", show_default=True, callback=_several(PRECISIONS),
+@click.option("--out", type=click.Path(file_okay=False), required=True, metavar="DIR", callback=folder,
+              help="Folder to write; an older export's files in it are replaced.")
+@click.option("--precision", "precisions", default="fp32", show_default=True, callback=several(PRECISIONS),
               metavar="LIST", help="Of fp32, fp16 and int8; fp32 is always written.")
 @click.option("--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="Of the ONNX operators.")
-@click.option("--dynamic", default="batch", show_default=True, callback=_several(AXES), metavar="LIST",
+@click.option("--dynamic", default="batch", show_default=True, callback=several(AXES), metavar="LIST",
               help="Free axes: of batch, height and width, or none.")
 @click.option("--normalize", is_flag=True, help="Take bytes [N, H, W, C] and normalise them inside the file.")
 @click.option("--fuse", is_flag=True, help="Rewrite the network for speed; its outputs stay equal to 1e-5.")
@@ -60,14 +77,17 @@ def _several(allowed: tuple[str, ...]) -> Any:
 @click.option("--calibration", type=click.IntRange(1, 10_000), default=128, show_default=True,
               help="Training images that set the ranges of int8.")
 @click.option("--max-drop", type=click.FloatRange(0, 1), default=0.01, show_default=True,
-              help="Accuracy that int8 may lose.")
+              callback=finite, help="Accuracy that int8 may lose.")
 @JSON
 def export(model: str, out: Path, as_json: bool, **given: Any) -> None:
     """Write a model as ONNX with all that a deployment needs.
 
-    DIR gets model.onnx (and its fp16 and int8 forms), config.json, labels.json, report.json, report.html, README.md
-    and infer.py. Every file is compared with the model first; when one fails, DIR stays as it is.
+    NAME_OR_CELL may also be a folder that gemnet train wrote. DIR gets model.onnx (and its fp16 and int8 forms),
+    config.json, labels.json, report.json, report.html, README.md and infer.py. Every file is compared with the model
+    first; when one fails, DIR stays as it is.
     """
+    from gemnet.fuse import Plan as Rewrites
+
     from .bundle import Plan, export_bundle
     from .form import Form
     from .samples import Samples
@@ -82,19 +102,9 @@ def export(model: str, out: Path, as_json: bool, **given: Any) -> None:
     counts = given["samples"], given["calibration"]
     samples = (Samples.of(data, source.image, source.model.num_classes, *counts) if data
                else Samples.packaged(source.image, *counts))  # fmt: skip
-    plan = Plan(form, given["precisions"], given["max_drop"])
-    report = export_bundle(source, out, plan, samples, _rewriter(given["fuse"]), _say)
+    plan = Plan(form, given["precisions"], given["max_drop"], rewrites=Rewrites() if given["fuse"] else None)
+    report = export_bundle(source, out, plan, samples, _say)
     click.echo(json.dumps({"folder": str(out), **report}) if as_json else _summary(out, report))
-
-
-def _rewriter(fused: bool) -> Any:
-    if fused:
-        from gemnet.fuse import fuse
-
-        return fuse
-    from gemnet.fold import fold_batch_norm
-
-    return fold_batch_norm
 
 
 def _load_data(name: str | None) -> Any:
@@ -137,13 +147,14 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
 def predict(
     context: click.Context, /, model: str, images: tuple[Path, ...], top: int, as_json: bool, **given: Any
 ) -> None:
-    """Say what images show: with an exported folder or ONNX file, or with a model by its name.
+    """Say what images show: with an exported or trained folder, an ONNX file, or a model by its name.
 
     IMAGES are files and folders of files. With --json one object a line.
     """
     from .infer import Model, predict, show
+    from .trained import is_trained_folder
 
-    if Path(model).is_dir() or model.endswith(".onnx"):
+    if model.endswith(".onnx") or (Path(model).is_dir() and not is_trained_folder(model)):
         try:
             loaded: Any = Model(model)
         except ValueError as error:
@@ -163,16 +174,20 @@ def predict(
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="NAME_OR_FILE...")
 @click.option("--backend", "backends", default="onnxruntime", show_default=True, metavar="LIST",
-              callback=_several(("onnxruntime", "torch")), help="Of onnxruntime and torch; torch takes names only.")
+              callback=several(("onnxruntime", "torch")), help="Of onnxruntime and torch; torch takes names only.")
 @click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Images in a run.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of a run.")
 @click.option("--runs", type=click.IntRange(5, 100_000), default=50, show_default=True, help="Runs of each model.")
-@click.option("--limit-s", type=click.FloatRange(1), default=120, show_default=True, help="Seconds for all runs.")
+@click.option("--limit-s", type=click.FloatRange(1), default=120, show_default=True, callback=finite,
+              help="Seconds for all runs.")
+@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Weights of the GEMNet named, as .safetensors.")
+@click.option("--fuse", "fused", is_flag=True, help="Time each GEMNet named also rewritten for speed.")
 @click.option("--layers", is_flag=True, help="Show the time of each part of each ONNX file.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page of bars.")
 @JSON
 def bench(models: tuple[str, ...], as_json: bool, plot: Path | None, **given: Any) -> None:
-    """Time models side by side: names, timm:NAME, ONNX files and exported folders.
+    """Time models side by side: names, timm:NAME, ONNX files, exported and trained folders.
 
     Runs are taken in turn, so that a machine's changing speed meets all models alike; ratios are to the first.
     """

@@ -25,8 +25,9 @@ def to_half(proto: onnx.ModelProto, images: Array) -> onnx.ModelProto:
     """
     name, largest = largest_value(proto, images)
     if largest > LARGEST:
+        makers = {output: node.name for node in proto.graph.node for output in node.output}
         raise ExportError(
-            f"{name!r} reaches {largest:.3g} on real images, float16 ends at {LARGEST:g}; "
+            f"{makers.get(name, name)!r} reaches {largest:.3g} on real images, float16 ends at {LARGEST:g}; "
             "leave fp16 out of --precision, or train with smaller activations"
         )
     copy = onnx.ModelProto()

@@ -17,7 +17,8 @@ class Part:
     """A node of a cell, or a layer around the cells.
 
     Args:
-        name: such as `stages.0.1.nodes.3`; `stages.0.1` itself stands for the cell's sums and concatenations.
+        name: such as `stages.0.1.nodes.3`; `stages.0.1` itself stands for the cell's sums and concatenations,
+            `stages.pool1` for the pooling in front of stage 1.
         op: of the node, or what the layer is for.
         macs, params, acts: as `gemnet.cost.Cost` has them, at batch 1.
     """
@@ -34,6 +35,8 @@ def part_of(name: str) -> str:
     words = name.partition("/")[0].split(".")
     if words[0] != "stages":
         return words[0]
+    if words[1].startswith("pool"):
+        return f"stages.{words[1]}"
     return ".".join(words[: 5 if words[3:4] == ["nodes"] else 4])
 
 
@@ -64,7 +67,7 @@ def parts(model: Any, image: tuple[int, int, int]) -> list[Part]:
         params[part_of(name)] = params.get(part_of(name), 0) + value.numel()
     return [
         Part(name, _op(model, name), macs, params.get(name, 0), acts) for name, (macs, acts) in counts.items()
-        if macs or params.get(name) or ".nodes." in name
+        if macs or params.get(name) or ".nodes." in name or _is_pool(model, name)
     ]  # fmt: skip
 
 
@@ -76,10 +79,17 @@ def count_flops(model: nn.Module, image: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops())
 
 
+def _is_pool(model: nn.Module, name: str) -> bool:
+    """Whether a part is the pooling in front of a stage; a stage that keeps its resolution has none."""
+    return name.startswith("stages.pool") and not isinstance(model.get_submodule(name), nn.Identity)
+
+
 def _op(model: Any, name: str) -> str:
     words = name.split(".")
     if words[0] != "stages":
         return {"stem": "3x3 stem", "conv_head": "1x1 head", "head": "classifier"}.get(name, name)
+    if len(words) == 2:
+        return "max-pool"
     if words[3] == "nodes":
         op: str = model.cells[int(words[1])].ops[int(words[4]) + 1]
         return op

@@ -4,6 +4,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Profile:
 
 
 def profile(path: Path, images: "np.ndarray[Any, Any]", runs: int = RUNS) -> Profile:
-    """The time of each part of a file on one thread, averaged over runs.
+    """The time of each part of a file on one thread: the medians over runs of its kernels, summed.
 
     ONNX Runtime fuses and renames nodes; what it makes is named after the node or the tensor it replaces, which
     leads back to the part.
@@ -33,11 +34,14 @@ def profile(path: Path, images: "np.ndarray[Any, Any]", runs: int = RUNS) -> Pro
     proto = onnx.load(path, load_external_data=False)
     owners = {node.name: node.name for node in proto.graph.node}
     owners |= {name: node.name for node in proto.graph.node for name in node.output}
-    totals: dict[str, float] = {}
+    kernels: dict[str, list[float]] = {}
     for event in _events(path, images, runs):
-        owner = _owner(event["name"].removesuffix("_kernel_time"), owners)
+        kernels.setdefault(event["name"], []).append(event["dur"] / 1000)
+    totals: dict[str, float] = {}
+    for name, times in kernels.items():
+        owner = _owner(name.removesuffix("_kernel_time"), owners)
         part = part_of(owner) if owner else ELSEWHERE
-        totals[part] = totals.get(part, 0.0) + event["dur"] / 1000 / runs
+        totals[part] = totals.get(part, 0.0) + median(times)
     whole = sum(totals.values())
     return Profile(totals, 1 - totals.get(ELSEWHERE, 0.0) / whole if whole else 0.0)
 

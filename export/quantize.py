@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -24,7 +25,7 @@ from gemnet.errors import ExportError
 from .form import INPUT, OUTPUT
 from .onnx import strip
 from .parity import Array
-from .verify import LIMITS, run, session
+from .verify import LIMITS, Limits, run, session
 
 METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
     "minmax": (CalibrationMethod.MinMax, {}),
@@ -60,14 +61,16 @@ class Trial:
     Args:
         setting: how.
         excluded: names of the nodes that stayed in floats.
-        noise: squared error of the logits on the calibration images, divided by their variance.
+        noise: squared error of the logits on the calibration images, divided by their variance; nan before it is tried.
         drop: accuracy lost on the real images; None when they were not looked at.
+        agreement: share of them on which the model's class was chosen; likewise.
     """
 
     setting: Setting
     excluded: tuple[str, ...]
-    noise: float
+    noise: float = math.nan
     drop: float | None = None
+    agreement: float | None = None
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -83,41 +86,55 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantize(
-    proto: onnx.ModelProto, calibration: Array, judge: Callable[[Path], float], max_drop: float
-) -> tuple[onnx.ModelProto, list[Trial]]:
+    proto: onnx.ModelProto, calibration: Array, judge: Callable[[Path], tuple[float, float]],
+    limits: Limits = LIMITS["int8"], start: Trial | None = None,
+) -> tuple[onnx.ModelProto, list[Trial]]:  # fmt: skip
     """The quantised model and all that was tried; the last one is it.
 
-    The setting is taken whose logits are nearest on the calibration images. While it loses too much accuracy, the
-    nodes most sensitive to quantisation stay in floats: one, two, four and so on.
+    The setting is taken whose logits are nearest on the calibration images. While it loses too much accuracy or
+    changes too many answers, the nodes most sensitive to quantisation stay in floats: one, two, four and so on.
 
     Args:
         proto: a float32 model.
         calibration: images as the model takes them.
-        judge: the accuracy that a file loses on real images.
-        max_drop: the accuracy it may lose.
+        judge: the accuracy that a file loses on real images, and the share of them on which it agrees.
+        limits: for both.
+        start: what held for this network before; nothing is searched when it holds again.
 
     Raises:
-        ExportError: the limit cannot be held with half of the nodes in floats.
+        ExportError: the limits cannot be held with half of the nodes in floats.
     """
+    trials: list[Trial] = []
+
+    def holds(setting: Setting, excluded: tuple[str, ...]) -> bool:
+        noise = workshop.write(setting, excluded)
+        drop, agreement = judge(workshop.file)
+        trials.append(Trial(setting, excluded, noise, drop, agreement))
+        return drop <= limits.drop and agreement >= limits.agreement
+
     with tempfile.TemporaryDirectory() as place, _quiet():
         workshop = _Workshop(Path(place), proto, calibration)
-        best, trials = workshop.choose()
+        if start is not None and holds(start.setting, start.excluded):
+            return _cleaned(workshop.file), trials
+        best, tried = workshop.choose()
+        trials += tried
         nodes: list[str] = []
         for count in (0, *(2**k for k in range(12))):
             if count == 1:
                 nodes = workshop.by_sensitivity()
             if count > len(nodes) / 2:
                 break
-            excluded = tuple(nodes[:count])
-            noise = workshop.write(best, excluded)
-            drop = judge(workshop.file)
-            trials.append(Trial(best, excluded, noise, drop))
-            if drop <= max_drop:
+            if holds(best, tuple(nodes[:count])):
                 return _cleaned(workshop.file), trials
-    floats = f"{len(excluded)} of {len(nodes)} nodes left in floats"
-    raise ExportError(
-        f"model.int8.onnx: {100 * drop:.1f} % of {OUTPUT!r} lost on real images with {floats}, "
-        f"allowed are {100 * max_drop:.1f} %; {LIMITS['int8'].remedy}"
+    raise ExportError(_why(trials[-1], len(nodes), limits))
+
+
+def _why(last: Trial, nodes: int, limits: Limits) -> str:
+    lost, same = 100 * (last.drop or 0), 100 * (last.agreement or 0)
+    return (
+        f"{OUTPUT!r} of model.int8.onnx: {lost:.1f} % accuracy lost and {same:.1f} % of the answers kept on real "
+        f"images with {len(last.excluded)} of {nodes} nodes in floats; allowed are at most {100 * limits.drop:.1f} % "
+        f"lost and at least {100 * limits.agreement:.1f} % kept; {limits.remedy}"
     )
 
 
@@ -213,5 +230,5 @@ def _quiet() -> Iterator[None]:
 
 def to_rows(trials: list[Trial]) -> list[dict[str, Any]]:
     """What was tried, as JSON objects."""
-    return [{**vars(trial.setting), "excluded": list(trial.excluded), "noise": trial.noise, "drop": trial.drop}
-            for trial in trials]  # fmt: skip
+    return [{**vars(trial.setting), "excluded": list(trial.excluded), "noise": trial.noise, "drop": trial.drop,
+             "agreement": trial.agreement} for trial in trials]  # fmt: skip

@@ -16,16 +16,26 @@ from gemnet.draw import draw_cell
 SCHEMA = "gemnet.report/1"
 LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1d2733; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d5dbe1; }
+:root { color-scheme: light dark; --text: #1d2733; --back: #fff; --line: #d5dbe1; --stripe: #f4f6f8; --note: #5b6875; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #dfe5ea; --back: #14191e; --line: #3a444e; --stripe: #1d242b; --note: #9aa7b3; }
+  svg text[fill="#333"] { fill: #dfe5ea; } svg circle[stroke="#333"] { stroke: #dfe5ea; }
+}
+body { font: 15px/1.45 system-ui, sans-serif; color: var(--text); background: var(--back); max-width: 62rem;
+  margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
 table { border-collapse: collapse; margin: .6rem 0; } th, td { padding: .2rem .7rem; text-align: right; }
-th { border-bottom: 1px solid #8d99a6; } td:first-child, th:first-child { text-align: left; }
-tr:nth-child(even) td { background: #f4f6f8; } .scroll { overflow-x: auto; } code { font-size: 90%; }
-.bar { display: inline-block; height: .7em; background: #3f7fbf; margin-right: .4em; } .note { color: #5b6875; }
+th { border-bottom: 1px solid var(--note); } td:first-child, th:first-child { text-align: left; }
+th, td + td { white-space: nowrap; } tr:nth-child(even) td { background: var(--stripe); }
+.scroll { overflow-x: auto; } code { font-size: 90%; } .note { color: var(--note); }
+.bar { display: inline-block; height: .7em; background: #3f7fbf; margin-right: .4em; }
 """
 MACS = (
     "1 MAC is one multiply-add of a convolution or the classifier at batch 1; bias, norm, activation and pooling "
     "are not counted."
+)
+OTHERS = (
+    "What other tools count for the same network with their default settings, by their own definitions of an operation."
 )
 
 
@@ -77,7 +87,15 @@ def _cost(report: Mapping[str, Any]) -> str:
         ("activations (elements written by convolutions and classifier)", f"{cost['acts']:,}"),
         ("peak activations (elements alive at once)", f"{cost['peak_acts']:,}"),
     ]
-    return _table(("", "one image"), rows) + f'<p class="note">{MACS}</p>'
+    return _table(("", "one image"), rows) + f'<p class="note">{MACS}</p>' + _conventions(report["conventions"])
+
+
+def _conventions(rows: Mapping[str, Mapping[str, int]]) -> str:
+    """What other tools count, a column for each."""
+    kinds = dict.fromkeys(kind for row in rows.values() for kind in row if kind != "total")
+    table = [(kind, *(f"{row.get(kind, 0):,}" if kind in row else "" for row in rows.values()))
+             for kind in (*kinds, "total")]  # fmt: skip
+    return _table(("counted by", *rows), table) + f'<p class="note">{OTHERS}</p>'
 
 
 def _gate(report: Mapping[str, Any]) -> str:
@@ -91,7 +109,8 @@ def _gate(report: Mapping[str, Any]) -> str:
     rows += [(f"difference at {case}", *(f"{f['differences'][case]:.1e}" for f in files.values()))
              for case in file["differences"]]  # fmt: skip
     shares = {"same class": "agreement", "accuracy": "accuracy", "the model's accuracy": "model_accuracy"}
-    rows += [(title, *(_percent(f[key]) for f in files.values())) for title, key in shares.items()]
+    rows += [(title, *(_percent(f[key]) for f in files.values())) for title, key in shares.items()
+             if file[key] is not None]  # fmt: skip
     ends = ", ".join(f"<code>{escape(n)} {s}</code>" for n, s in {**file["inputs"], **file["outputs"]}.items())
     ops = ", ".join(f"{count} {name}" for name, count in sorted(file["op_types"].items()))
     return _table(("", *files), rows) + (
@@ -103,11 +122,11 @@ def _gate(report: Mapping[str, Any]) -> str:
 def _int8(report: Mapping[str, Any]) -> str:
     rows = [
         (t["method"], "channel" if t["per_channel"] else "tensor", 7 if t["reduce_range"] else 8, len(t["excluded"]),
-         f"{t['noise']:.4f}", _percent(t["drop"]))
+         f"{t['noise']:.4f}", _percent(t["drop"]), _percent(t["agreement"]))
         for t in report["int8"]
     ]  # fmt: skip
     left_out = ", ".join(report["int8"][-1]["excluded"]) or "none"
-    head = ("calibration", "scale per", "weight bits", "nodes in floats", "noise of logits", "lost")
+    head = ("calibration", "scale per", "weight bits", "nodes in floats", "noise of logits", "lost", "same class")
     return _table(head, rows) + f'<p class="note">The last row is the file. Nodes in floats: {escape(left_out)}.</p>'
 
 

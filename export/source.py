@@ -25,9 +25,11 @@ from gemnet.weights import load_weights
 
 from .parity import Scaling
 from .samples import Samples
+from .trained import is_trained_folder, load_trained, own_labels
 
 CROP = {"imagenet": 0.875}  # share of the resized image that is cut out; all of it in the other macros
 LICENSE = "apache-2.0"
+MOST_PARAMS = 1_000_000_000  # 4 GB of weights, of which an export holds several copies
 CALIBRATED = 32  # images that the batch norms of random weights see
 
 
@@ -44,6 +46,7 @@ class Source:
         resize: pixels that the shorter side of a picture is resized to before H x W are cut out.
         labels: of its classes.
         weights: where they are from, with a sha256 where there is one.
+        license: of the weights, by the Hub's identifier.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Source:
     resize: int
     labels: tuple[str, ...]
     weights: str
+    license: str = LICENSE
 
     @property
     def least_side(self) -> int:
@@ -80,7 +84,7 @@ class Source:
         return {
             "model": self.name, "cell_key": self.cell.key, "cell": json.dumps(self.cell.to_dict()),
             "net": json.dumps(self.net.to_dict()), "weights": self.weights, "version": f"gemnet {__version__}",
-            "license": LICENSE, "labels": json.dumps(self.labels), "metrics": json.dumps(metrics),
+            "license": self.license, "labels": json.dumps(self.labels), "metrics": json.dumps(metrics),
             "preprocessing": json.dumps(self.preprocessing(as_bytes)),
         }  # fmt: skip
 
@@ -89,37 +93,70 @@ def load_source(
     name: str, macro: str | None = None, macs: int | None = None, num_classes: int | None = None,
     in_chans: int | None = None, size: int | None = None, weights: Path | None = None, data: Dataset | None = None,
 ) -> Source:  # fmt: skip
-    """The model of a name or cell file.
+    """The model of a name, a cell file or a folder that `gemnet train` wrote.
+
+    Without `weights` a name or cell is scaled to `macs` at the images it is exported for; with them it is the
+    network that `gemnet train` makes of it, scaled at the macro's own images.
 
     Args:
-        name: as `gemnet.catalog.resolve` takes it.
+        name: a trained folder, or as `gemnet.catalog.resolve` takes it.
         macro, macs: as there.
-        num_classes, in_chans, size: those of the data when None, else of the macro.
-        weights: a safetensors file; random weights without, with batch norms that have seen some images.
-        data: what the model was trained on: gives classes and normalisation.
+        num_classes, in_chans, size: those of the data when None, else of the folder or macro.
+        weights: a safetensors file. Without, a folder's own or those published under the name; else random ones
+            whose batch norms have seen some images.
+        data: what the model was trained on: gives classes and normalisation, unless the model brings them.
 
     Raises:
         GemnetError: no such model, or an image, data set or weights that do not fit it.
     """
-    cell, net, form_name = resolve(name, macro, macs)
+    if weights is None and macro is None and macs is None:
+        trained = load_trained(name, num_classes, in_chans, data)
+        if trained is not None:
+            return _of_trained(name, *trained, size)
+    if is_trained_folder(name):
+        raise ConfigError(f"{name} brings its own network and weights; leave out --macro, --macs and --weights")
+    if Path(name).is_dir():
+        raise ConfigError(f"{name} is a folder without a model; name a model, a cell or a folder of gemnet train")
+    asked = (size, size) if size else (data.img_size if data else None)
+    classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else 3)
+    scaled_for = () if weights else (asked, chans, classes)
+    cell, net, form_name = resolve(name, macro, macs, *scaled_for)
     form = MACROS[form_name]
-    classes = num_classes or (data.num_classes if data else form.num_classes)
-    chans = in_chans or (data.in_chans if data else 3)
-    height, width = (size, size) if size else (data.img_size if data else (form.img_size, form.img_size))
-    cost(cell, net, (height, width), chans, classes)  # an image too small for the network is refused here
+    height, width = asked or (form.img_size, form.img_size)
+    classes = classes or form.num_classes
+    price = cost(cell, net, (height, width), chans, classes)  # an image too small for the network is refused here
+    if price.params > MOST_PARAMS:
+        raise ConfigError(f"a network of {price.params / 1e6:,.0f} M parameters is too large to export, allowed are "
+                          f"{MOST_PARAMS / 1e6:,.0f} M; ask for fewer --macs")  # fmt: skip
     with seeded(0):
         model = GemNet(cell, net, classes, chans)
     image = (chans, height, width)
     scaling = _scaling(form_name, chans, data)
     if weights is None:
         origin = "random, seed 0"
-        _show_images(model, Samples.packaged(image, 1, CALIBRATED).calibration, scaling)
+        show_images(model, Samples.packaged(image, 1, CALIBRATED).calibration, scaling)
     else:
         origin = load_weights(model, weights)
     fits = data is not None and data.num_classes == classes
     labels = data.classes if data is not None and fits else _labels(classes)
     crop = 1.0 if data else CROP.get(form_name, 1.0)
     return Source(name, cell, net, model.eval(), image, scaling, int(min(height, width) / crop), labels, origin)
+
+
+def _of_trained(name: str, model: GemNet, origin: str, size: int | None) -> Source:
+    """The source of a model that knows its images and classes."""
+    cfg: Any = model.pretrained_cfg
+    _, height, width = cfg["input_size"]
+    height, width = (size, size) if size else (height, width)
+    cost(model.cells[0], model.net, (height, width), model.in_chans, model.num_classes)
+    scaling = Scaling(tuple(map(float, cfg["mean"])), tuple(map(float, cfg["std"])))
+    resize = int(min(height, width) / cfg["crop_pct"])
+    labels = own_labels(model) or _labels(model.num_classes)
+    image = (model.in_chans, height, width)
+    return Source(
+        Path(name).absolute().name, model.cells[0], model.net, model, image, scaling, resize, labels, origin,
+        str(cfg.get("license") or LICENSE),
+    )  # fmt: skip
 
 
 def _labels(classes: int) -> tuple[str, ...]:
@@ -143,8 +180,14 @@ def _scaling(macro: str, chans: int, data: Dataset | None) -> Scaling:
     return Scaling((float(np.mean(mean)),) * chans, (float(np.mean(std)),) * chans)
 
 
-def _show_images(model: nn.Module, images: Any, scaling: Scaling) -> None:
-    """Lets batch norms estimate their statistics, without which a random network's values grow without bound."""
+def show_images(model: nn.Module, images: Any, scaling: Scaling) -> None:
+    """Lets batch norms estimate their statistics, without which a random network's values grow without bound.
+
+    Args:
+        model: left in eval mode.
+        images: bytes [N, H, W, C].
+        scaling: of them.
+    """
     from .infer import normalise
 
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -156,3 +199,4 @@ def _show_images(model: nn.Module, images: Any, scaling: Scaling) -> None:
         model(torch.from_numpy(normalise(images, {"mean": scaling.mean, "std": scaling.std})))
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
+    model.eval()

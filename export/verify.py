@@ -38,7 +38,8 @@ LIMITS = {
     # fp32 rounding over a hundred layers stays below 1e-5
     "fp32": Limits(1e-4, 0.995, 0.0, f"{AGAIN}, with another --opset or without --fuse if one was given"),
     "fp16": Limits(2e-2, 0.98, 0.01, "leave fp16 out of --precision, or train with smaller activations"),
-    "int8": Limits(math.inf, 0.0, 0.01, "give --data like that of the training, raise --max-drop, or leave int8 out"),
+    # accuracy alone would let a file pass that answers a quarter of the images otherwise, as many rightly as wrongly
+    "int8": Limits(math.inf, 0.9, 0.01, "give --data like that of the training, raise --max-drop, or leave int8 out"),
 }  # fmt: skip
 
 

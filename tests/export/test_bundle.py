@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import html.parser
 import json
@@ -12,6 +13,7 @@ import pytest
 from gemnet.cell import Cell
 from gemnet.cost import cost
 from gemnet.errors import DataError, UsageError
+from gemnet.export import bundle as bundling
 from gemnet.export import infer
 from gemnet.export.bundle import FILES, Plan, export_bundle
 from gemnet.export.form import Form
@@ -23,7 +25,7 @@ from gemnet.export.report import to_html
 from gemnet.export.samples import Samples, fit
 from gemnet.export.source import load_source
 from gemnet.export.verify import run, session
-from gemnet.fuse import fuse
+from gemnet.fuse import Plan as Rewrites
 
 CONTENTS = {"config.json", "labels.json", "report.json", "report.html", "README.md", "infer.py", *FILES.values()}
 
@@ -65,7 +67,7 @@ def test_no_file_tells_where_it_was_made(bundle):
 def test_int8_and_fp16_are_byte_equal_when_made_again(bundle, samples, source, plan):
     calibration = infer.normalise(samples.calibration, vars(source.scaling))
     plain = onnx.load(bundle.folder / "model.onnx")
-    small, _ = quantize(plain, calibration, lambda path: 0.0, 0.01)
+    small, _ = quantize(plain, calibration, lambda path: (0.0, 1.0))
     for name, again in (("model.int8.onnx", small), ("model.fp16.onnx", to_half(plain, calibration[:8]))):
         kept = onnx.load(bundle.folder / name)
         for proto in (kept, again):
@@ -96,7 +98,9 @@ def test_costs_are_counted_in_three_ways_that_agree(bundle, source):
 def test_the_time_of_an_onnx_file_leads_back_to_the_cells_nodes(bundle, source):
     times = {part["name"]: part["ms"] for part in bundle.report["parts"]}
     nodes = [f"stages.{k}.0.nodes.{j}" for k in (0, 1) for j in range(4)]
-    assert all(times[name] > 0 for name in [*nodes, "stem", "conv_head", "head", "stages.0.0"])
+    assert all(times[name] > 0 for name in [*nodes, "stem", "conv_head", "head", "stages.0.0", "stages.pool1"])
+    assert list(times).index("stages.pool1") == list(times).index("stages.1.0") - 1
+    assert "stages.pool0" not in times
     assert bundle.report["time_known"] > 0.8
 
 
@@ -105,7 +109,7 @@ def test_the_time_of_an_onnx_file_leads_back_to_the_cells_nodes(bundle, source):
     [
         ("stages.0.1.nodes.3.conv_dw/Conv", "stages.0.1.nodes.3"), ("stages.0.1/Add_2", "stages.0.1"),
         ("stages.2.0.project.conv.weight", "stages.2.0.project"), ("head.fc/Gemm", "head"), ("stem.bn.1/Relu", "stem"),
-        ("stages.pool1/MaxPool", "stages.pool1"),
+        ("stages.pool1/MaxPool", "stages.pool1"), ("stages.pool1.1/MaxPool", "stages.pool1"),
     ],
 )  # fmt: skip
 def test_names_lead_to_parts(name, part):
@@ -158,6 +162,8 @@ def test_bytes_go_in_where_asked(source, samples, tmp_path):
     assert report["files"]["model.onnx"]["inputs"] == {"images": ["batch", "height", "width", 1]}
     ops = report["files"]["model.onnx"]["op_types"]
     assert (ops["Transpose"], ops["Cast"], ops["Sub"]) == (1, 1, 1) and "Gather" not in ops
+    export_bundle(source, tmp_path, Plan(form), samples)
+    assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["model.onnx"], "an older export's files are gone"
     model = infer.Model(tmp_path)
     assert model.input.type == "tensor(uint8)"
     want = parity_cases(source.model, dataclasses.replace(form, as_bytes=False))[0].logits.shape[1]
@@ -170,6 +176,17 @@ def test_folders_that_cannot_be_written_are_named(source, samples, plan, tmp_pat
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UsageError, match="cannot write to"):
         export_bundle(source, tmp_path / "taken" / "out", plan, samples)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(source, samples, plan, tmp_path, monkeypatch):
+    def save(proto, path):
+        path.write_bytes(b"the first half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundling, "save", save)
+    with pytest.raises(UsageError, match=r"cannot write to .*out: No space left on device"):
+        export_bundle(source, tmp_path / "out", plan, samples)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_largest_value_is_that_of_the_model(bundle, samples, source):
@@ -212,8 +229,12 @@ def test_imagenet_models_have_imagenets_labels():
 
 def test_a_fused_model_passes_the_gate_and_its_time_leads_back_too(source, samples, tmp_path):
     form = Form(source.image, dynamic=("batch", "height", "width"), least_side=source.least_side)
-    report = export_bundle(source, tmp_path, Plan(form), samples, rewrite=fuse)
+    report = export_bundle(source, tmp_path, Plan(form, rewrites=Rewrites(merge_pointwise=True)), samples)
     assert report["files"]["model.onnx"]["max_rel_diff"] < 1e-5
+    stored = json.loads((tmp_path / "config.json").read_text())["fuse"]
+    said = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert Rewrites.from_dict(stored) == Rewrites(merge_pointwise=True)
+    assert stored == report["fuse"] == json.loads(said["fuse"])
     times = {part["name"]: part["ms"] for part in report["parts"]}
     assert sum(times[f"stages.{k}.0.nodes.{j}"] > 0 for k in (0, 1) for j in range(4)) == 8
 

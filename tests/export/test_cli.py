@@ -105,11 +105,19 @@ def test_bench_times_files_and_folders_in_one_run(exported, tmp_path):
     [
         (["bench", "gemnet_q"], "unknown model or cell 'gemnet_q'"),
         (["bench", "timm:mobilenetv2_10"], "did you mean 'mobilenetv2_100'"),
-        (["bench", "absent.onnx"], "absent.onnx is no ONNX file or exported folder"),
+        (["bench", "absent.onnx"], "absent.onnx is no ONNX file, exported folder or trained folder"),
+        (["bench", "."], ". is no ONNX file, exported folder or trained folder"),
+        (["bench", "gemnet_a", "gemnet_b", "--weights", "w"], "weights are for one GEMNet by its name"),
+        (["bench", "timm:resnet18", "--fuse"], "no GEMNet by its name to rewrite for speed"),
+        (["export", ".", "--out", "out"], "is a folder without a model"),
         (["bench", "gemnet_a", "--backend", "tensorflow"], "'tensorflow' is not one of onnxruntime, torch"),
         (["export", "gemnet_a", "--out", "out", "--precision", "fp32,int4"], "'int4' is not one of fp32, fp16, int8"),
         (["export", "gemnet_a", "--out", "out", "--dynamic", "depth"], "'depth' is not one of batch, height, width"),
         (["export", "gemnet_a", "--out", "out", "--data", "fashion-midi"], "unknown data set 'fashion-midi'"),
+        (["export", "gemnet_a", "--out", ""], "it is empty; name a folder"),
+        (["export", "gemnet_a", "--out", "out", "--dynamic", ""], "it names none of batch, height, width"),
+        (["export", "gemnet_a", "--out", "out", "--max-drop", "nan"], "nan is no number"),
+        (["export", "gemnet_a", "--out", "out", "--macs", "1e9"], "parameters is too large to export"),
         (["predict", "gemnet_a", "absent.png"], "'absent.png' does not exist"),
     ],
 )
@@ -130,7 +138,7 @@ def test_a_failed_gate_ends_with_1_and_writes_nothing(chain_file, tmp_path, monk
             folded.head.fc.weight[0] += 0.1
         return folded
 
-    monkeypatch.setattr("gemnet.fold.fold_batch_norm", damaged)
+    monkeypatch.setattr(bundling, "fold_batch_norm", damaged)
     result = run("export", chain_file, "--out", tmp_path / "out", *SIZE, "--samples", 8)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: 'logits' of model.onnx at batch 1 differs from the model by")

@@ -4,8 +4,8 @@ import pytest
 
 from gemnet.errors import ExportError
 from gemnet.export import infer
-from gemnet.export.quantize import METHODS, Setting, quantize, to_rows, with_floats
-from gemnet.export.verify import run, session
+from gemnet.export.quantize import METHODS, Setting, Trial, quantize, to_rows, with_floats
+from gemnet.export.verify import Limits, run, session
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def test_the_most_damaged_nodes_stay_in_floats_until_the_limit_holds(bundle, cal
 
     def judge(path):
         asked.append({node.name for node in onnx.load(path).graph.node})
-        return 0.5 / len(asked)
+        return 0.5 / len(asked), 0.95
 
-    proto, trials = quantize(bundle.proto, calibration, judge, 0.15)
+    proto, trials = quantize(bundle.proto, calibration, judge, Limits(0, 0.9, 0.15, ""))
     counts = [len(trial.excluded) for trial in trials if trial.drop is not None]
     assert counts == [0, 1, 2, 4]
     final = trials[-1]
@@ -58,8 +58,17 @@ def test_a_node_in_floats_reads_what_it_read_before(bundle, calibration, tmp_pat
 
 
 def test_a_limit_that_cannot_be_held_is_an_error(bundle, calibration):
-    with pytest.raises(ExportError, match=r"50.0 % of 'logits' lost on real images with \d+ of \d+ nodes"):
-        quantize(bundle.proto, calibration, lambda path: 0.5, 0.01)
+    why = r"0\.0 % accuracy lost and 70\.0 % of the answers kept on real images with \d+ of \d+ nodes in floats"
+    with pytest.raises(ExportError, match=why):
+        quantize(bundle.proto, calibration, lambda path: (0.0, 0.7))
+
+
+def test_a_setting_that_held_before_is_tried_first_and_searched_no_further(bundle, calibration):
+    node = next(node.name for node in bundle.proto.graph.node if node.op_type == "Conv")
+    start = Trial(Setting("minmax", False, True), (node,))
+    _, trials = quantize(bundle.proto, calibration, lambda path: (0.0, 1.0), start=start)
+    assert [(trial.setting, trial.excluded) for trial in trials] == [(start.setting, start.excluded)]
+    assert trials[0].noise > 0
 
 
 def test_the_quantised_file_uses_onnx_operators_alone_and_says_nothing_of_the_quantiser(bundle):

@@ -1,0 +1,61 @@
+"""Models that bring their own weights: folders that `gemnet train` wrote, and registered names with weights."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from gemnet.catalog import FAMILY
+from gemnet.data import Dataset
+from gemnet.errors import ConfigError
+from gemnet.network import GemNet
+from gemnet.pretrained import load_weights_list
+from gemnet.saving import CONFIG, WEIGHTS
+from gemnet.task import trained_model
+
+
+def is_trained_folder(name: str) -> bool:
+    """Whether a name is a folder with a model of its own."""
+    return all(os.path.isfile(os.path.join(name, file)) for file in (CONFIG, WEIGHTS))
+
+
+def load_trained(
+    name: str, num_classes: int | None, in_chans: int | None, data: Dataset | None
+) -> tuple[GemNet, str] | None:
+    """A model with its own weights in eval mode, and where these are from; None when the name has none that fit.
+
+    A folder is taken as it is. A registered name's weights are those of its own classes and channels; asked for
+    others it is a network without weights.
+
+    Args:
+        name: a folder, or anything else `gemnet.catalog.resolve` takes.
+        num_classes, in_chans: asked for; None leaves the model's.
+        data: that it is to see.
+
+    Raises:
+        GemnetError: the folder's model cannot be loaded, or is not of the classes or channels asked for.
+    """
+    classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else None)
+    if is_trained_folder(name):
+        sha256 = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()
+        return _load(name, sha256, classes, chans)
+    published = [entry for key, entry in load_weights_list().items() if key.partition(".")[0] == name]
+    if name not in FAMILY or not published:
+        return None
+    model, origin = _load(name, published[0].sha256, None, None)
+    fits = classes in (None, model.num_classes) and chans in (None, model.in_chans)
+    return (model, origin) if fits else None
+
+
+def own_labels(model: GemNet) -> tuple[str, ...]:
+    """The names of a saved model's classes; empty when it does not know them."""
+    cfg: Any = model.pretrained_cfg
+    names = cfg.get("label_names") or ()
+    return tuple(map(str, names)) if len(names) == model.num_classes else ()
+
+
+def _load(name: str, sha256: str, classes: int | None, chans: int | None) -> tuple[GemNet, str]:
+    model = trained_model(name, None, classes, chans, None, None)
+    if len(set(model.cells)) > 1:
+        raise ConfigError(f"{name} has different cells in its stages; only networks of one cell are exported")
+    return model.eval(), f"sha256 {sha256}"
