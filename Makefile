@@ -34,7 +34,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy -p gemnet
 
-## rewrite the tables of README and MODEL_CARD from zoo/results
+## rewrite MODEL_CARD.md, docs/zoo.html and the tables of README from the zoo
 cards: $(VENV)/.base
 	$(BIN)/python benchmarks/tables.py
 

@@ -1,67 +1,37 @@
-"""Renders the tables of README.md and MODEL_CARD.md from zoo/results and the zoo's cells.
+"""Renders MODEL_CARD.md, docs/zoo.html and the tables of README.md from the zoo.
 
     python benchmarks/tables.py [--check]
 
-A table stands between `<!-- table: NAME -->` and `<!-- /table -->`.
+A table of README.md stands between `<!-- table: NAME -->` and `<!-- /table -->`.
 """
 
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gemnet import zoo
-from gemnet.catalog import FAMILY, cell_notes
-from gemnet.cost import cost
-from gemnet.scale import MACROS
+from gemnet.export.card import family_card
+from gemnet.export.card_figures import without_sources
+from gemnet.listing import list_models
+from gemnet.listing_page import to_html
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ("README.md", "MODEL_CARD.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
-def models() -> list[str]:
-    """The registered models with what they cost."""
-    rows = ["| model | image | classes | params (M) | MACs (M) | cell |", "|---|---|---|---|---|---|"]
-    for name, variant in FAMILY.items():
-        form = MACROS[variant.macro]
-        price = cost(variant.load(), variant.net(), form.img_size, 3, form.num_classes)
-        provisional = " (provisional)" if cell_notes(name).get("provisional") else ""
-        rows.append(f"| `{name}` | {form.img_size} px | {form.num_classes} | {price.params / 1e6:.2f} | "
-                    f"{price.macs / 1e6:.1f} | `{variant.cell}`{provisional} |")  # fmt: skip
-    return rows
+def of_card(name: str) -> Callable[[], list[str]]:
+    """A table of the family's card, without its sources."""
 
+    def table() -> list[str]:
+        found = {m[2]: m[0].splitlines()[1:-1] for m in MARKED.finditer(without_sources(family_card()))}
+        return found[name]
 
-def search() -> list[str]:
-    """The search that found the cells."""
-    result = read("search_cifar10_small")
-    s, strategy = result["summary"], result["settings"]["strategy"]
-    what = (
-        f"Search on {result['data']}, preset `{result['preset']}`, seed {result['seed']}: {s['samples']} random cells "
-        f"and {s['finalists']} finalists trained on {result['train_images']:,} images, {s['candidates']:,} candidates "
-        f"ranked (encoder `{strategy['encoder']['form']}`, predictor `{strategy['predictor']['form']}`, the defaults "
-        f"then), {s['hours']:.1f} h on {result['hardware']['cpus']} processors ({result['hardware']['model']})."
-    )
-    tau = (
-        f"Kendall tau of predicted against measured scores: {s['tau_cross_validated']:.2f} "
-        f"({s['folds']}-fold over the random cells)."
-    )
-    how = "a random one" if s["found_by"] == "random" else "chosen by the predictor"
-    return [
-        what,
-        "",
-        "| | validation accuracy | MACs of the proxy net (M) |",
-        "|---|---|---|",
-        f"| found cell ({how}) | {100 * s['best_val_acc']:.2f} % | {s['best_macs'] / 1e6:.2f} |",
-        f"| best random cell | {100 * s['best_random_val_acc']:.2f} % | {s['best_random_macs'] / 1e6:.2f} |",
-        f"| median random cell | {100 * s['median_random_val_acc']:.2f} % | {s['median_random_macs'] / 1e6:.2f} |",
-        f"| median finalist | {100 * s['median_finalist_val_acc']:.2f} % | {s['median_finalist_macs'] / 1e6:.2f} |",
-        "",
-        tau,
-    ]
+    return table
 
 
 def queries() -> list[str]:
@@ -133,7 +103,10 @@ def read(name: str) -> dict[str, Any]:
     return found
 
 
-TABLES = {"models": models, "search": search, "queries": queries, "tau": tau, "encoder": encoder, "engine": engine}
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "models": of_card("models"), "weights": of_card("weights"), "search": of_card("search"), "queries": queries,
+    "tau": tau, "encoder": encoder, "engine": engine,
+}  # fmt: skip
 
 
 def render(text: str) -> str:
@@ -141,16 +114,24 @@ def render(text: str) -> str:
     return MARKED.sub(lambda m: f"{m[1]}{chr(10).join(TABLES[m[2]]())}\n{m[3]}", text)
 
 
+FILES: dict[str, Callable[[str], str]] = {  # what a file should hold, from what it holds
+    "README.md": render,
+    "MODEL_CARD.md": lambda _: family_card(),
+    "docs/zoo.html": lambda _: to_html(list_models()),
+}
+
+
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; fail when a file is stale.")
 def main(check: bool) -> None:
-    """Render the tables."""
-    for name in FILES:
-        old = (ROOT / name).read_text(encoding="utf-8")
-        new = render(old)
+    """Render the files."""
+    for name, wanted in FILES.items():
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        new = wanted(old)
         if new != old and check:
             sys.exit(f"{name} is stale; make cards renders it")
-        (ROOT / name).write_text(new, encoding="utf-8")
+        path.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

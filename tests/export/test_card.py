@@ -1,0 +1,355 @@
+"""Cards of a release that is made of literal files: a report, a training, a cell."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from jinja2 import DictLoader
+from markdown_it import MarkdownIt
+
+from gemnet import zoo
+from gemnet.catalog import FAMILY
+from gemnet.cli import main
+from gemnet.cost import cost
+from gemnet.errors import CardError
+from gemnet.export.card import check_card, environment, family_card, measured, render, write_card
+from gemnet.export.card_facts import DATA, Facts, licence
+from gemnet.export.card_figures import COMMENT, FORMS, Sources, check_figures, without_sources
+
+VARIANT = FAMILY["gemnet_a_cifar"]
+REPO, TAG = "acme/gemnet-a-cifar", "v1.2.3"
+
+
+def report() -> dict:
+    cell, net = VARIANT.load(), VARIANT.net()
+    file = {"size_mb": 1.29, "images": 512, "accuracy": 0.9023, "agreement": 1.0, "max_rel_diff": 4.9e-06,
+            "inputs": {"images": ["batch", 3, 32, 32]}}  # fmt: skip
+    return {
+        "model": "gemnet_a_cifar", "cell": cell.to_dict(), "net": net.to_dict(), "image": [3, 32, 32],
+        "num_classes": 10, "weights": "sha256 0", "metrics": {}, "cost": vars(cost(cell, net, 32, 3, 10)),
+        "files": {"model.onnx": file, "model.int8.onnx": file | {"size_mb": 0.61, "accuracy": None}},
+        "latency": {name: {"p50_ms": 1.723, "iqr_ms": 0.092} for name in ("model.onnx", "model.int8.onnx")},
+        "machine": {"processor": "A <Fast> CPU | 9000", "cpus": 2, "load": 0.1, "busy": False},
+        "versions": {"gemnet": "0.1.0", "onnxruntime": "1.31.1"},
+    }  # fmt: skip
+
+
+def training() -> dict:
+    scores = {"top1": 0.9017, "top5": 0.9962, "images": 10000, "images_per_s": 900.0, "per_class": [0.9] * 9 + [None]}
+    data = {
+        "fingerprint": DATA["cifar10"].fingerprints[0], "counts": {"train": 45000, "val": 5000, "test": 10000},
+        "classes": [*"abcdefgh", "i*j", "k|l"], "img_size": [32, 32], "mean": [0.49, 0.48, 0.45], "std": [0.25] * 3,
+    }  # fmt: skip
+    model = {"name": "gemnet_a_cifar", "pretrained": False, "cells": [VARIANT.load().to_dict()],
+             "net": VARIANT.net().to_dict()}  # fmt: skip
+    return {
+        "schema": "gemnet.train/1", "versions": {"torch": "2.15.0"},
+        "asked": {"model": model, "recipe": {"epochs": 20, "lr": 0.1, "opt": "sgd", "mixup": 0.0}, "seed": 3,
+                  "data": data, "processes": 1},
+        "hardware": {"processor": "CPU", "cpus": 2, "torch_threads": 1, "gpus": []},
+        "result": {"epoch": 19, "val_acc": 0.9042, "epochs_run": 20, "train_s": 7260.0, "images_per_s": 118.7,
+                   "test": scores},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    return {"report.json": json.dumps(report()), "train.json": json.dumps(training())}
+
+
+@pytest.fixture
+def folder(files, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"")
+    return tmp_path
+
+
+def change(folder, file, *path, to):
+    data = json.loads((folder / file).read_text())
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = to
+    (folder / file).write_text(json.dumps(data))
+
+
+def test_a_card_says_what_the_files_say_and_nothing_else(folder):
+    card = write_card(folder, REPO, TAG)
+    text = card.read_text(encoding="utf-8")
+    assert check_card(folder) == len(COMMENT.findall(text)) > 80
+    shown = without_sources(text)
+    for said in ("90.17 %", "99.62 %", "standard error 0.30 points", "309,738", "39,975,328", "119 images/s"):
+        assert said in shown, said
+    assert "acme/gemnet-a-cifar@v1.2.3" in shown
+    assert "| `mixup`" not in shown
+
+
+def test_a_card_is_the_same_each_time(folder):
+    first = write_card(folder, REPO, TAG).read_bytes(), (folder / "cell.svg").read_bytes()
+    assert (write_card(folder, REPO, TAG).read_bytes(), (folder / "cell.svg").read_bytes()) == first
+
+
+def test_every_section_is_there(folder):
+    text = write_card(folder, REPO).read_text(encoding="utf-8")
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [
+        "How to use it", "The cell", "What it costs", "Training", "Evaluation", "Limits and bias",
+        "What is not reproduced from the paper", "Licence", "Citation",
+    ]  # fmt: skip
+    assert "arXiv:2007.04452" in text and "@software{gemnet" in text
+    assert "acme/gemnet-a-cifar@" not in text
+
+
+def test_the_hub_client_reads_its_front_matter(folder):
+    data = ModelCard.load(write_card(folder, REPO, TAG), ignore_metadata_errors=False).data
+    (result,) = data.eval_results
+    assert (result.metric_value, result.dataset_type, result.dataset_split) == (0.9017, "uoft-cs/cifar10", "test")
+    assert (data.license, data.library_name, data.pipeline_tag) == ("other", "timm", "image-classification")
+    assert data.license_name and data.model_name == "gemnet-a-cifar"
+    assert "CIFAR-10 has no formal licence" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_tables_and_picture_are_such(folder):
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8").split("---\n", 2)[2]
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
+    widths, rows = [], []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append(0)
+        rows[-1:] = [rows[-1] + (token.type in ("td_open", "th_open"))] if rows else []
+        if token.type == "table_close":
+            widths.append(set(rows))
+            rows = []
+    assert len(widths) == 7 and all(len(width) == 1 for width in widths)
+    assert text.count("\n| ") == sum(token.type == "tr_open" for token in tokens), "a line of a table is outside of it"
+    picture = ElementTree.parse(folder / "cell.svg")
+    assert len(picture.findall(".//{*}circle")) >= len(VARIANT.load().ops)
+
+
+def test_its_examples_are_python(folder):
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    codes = text.split("```python\n")[1:]
+    assert len(codes) == 3
+    for code in codes:
+        compile(code.split("```")[0], "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "words"),
+    [
+        ("90.17 %<!--", "93.17 %<!--", "says '93.17 %' where train.json#/result/test/top1 says '90.17 %'"),
+        ("90.17 %<!--", "190.17 %<!--", "where train.json"),
+        ("90.17 %<!--", "-90.17 %<!--", "where train.json"),
+        ("90.17 %<!-- percent: train.json#/result/test/top1 -->", "90.17 %", "a number without a source"),
+        ("90.17 %<!-- percent: train.json#/result/test/top1 -->", "`93 %`", "a number without a source"),
+        ("train.json#/result/test/top1", "train.json#/result/test/top3", "has no /result/test/top3"),
+        ("train.json#/result/test/top1", "train.json#/result/val_acc", "says '90.42 %'"),
+        ("train.json#/result/test/top1", "../train.json#/result/test/top1", "is no source"),
+        ("percent: train.json#/result/test/top1", "share: train.json#/result/test/top1", "unknown form 'share'"),
+        ("## Limits and bias", "It beats 9 others.\n\n## Limits and bias", "a number without a source"),
+        ("value: 0.9017", "value: 0.95", "says model-index"),
+        ("license: other", "license: mit", "says license: 'mit'"),
+        ("datasets:", "datasetz:", "says datasets: None"),
+        ("license: other", "license: [other", "is no model card"),
+        ("model-index:", "model-index: 3", "is no model card"),
+        ("  results:", "  result:", "is no model card"),
+        ("---\n", "", "says datasets: None"),
+    ],
+)
+def test_a_card_that_was_changed_is_found_out(folder, said, instead, words):
+    card = write_card(folder, REPO, TAG)
+    text = card.read_text(encoding="utf-8")
+    assert said in text
+    card.write_text(text.replace(said, instead, 1), encoding="utf-8")
+    with pytest.raises(CardError) as error:
+        check_card(folder)
+    assert words in str(error.value)
+
+
+def test_words_of_a_card_may_be_changed(folder):
+    card = write_card(folder, REPO, TAG)
+    count = check_card(folder)
+    text = card.read_text(encoding="utf-8").replace("## Limits and bias", "Thanks, CIFAR-10.\n\n## L")
+    card.write_text(text, encoding="utf-8")
+    assert check_card(folder) == count
+
+
+def test_a_source_that_was_changed_is_found_out(folder):
+    write_card(folder, REPO, TAG)
+    change(folder, "report.json", "cost", "params", to=309_739)
+    with pytest.raises(CardError, match=r"309,738.*says '309,739'"):
+        check_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "words"),
+    [
+        ("report.json", ("cost", "macs"), "many", "cannot be shown as count"),
+        ("report.json", ("cost", "macs"), True, "cannot be shown as count"),
+        ("report.json", ("cost", "macs"), float("nan"), "cannot be shown as count"),
+        ("report.json", ("cost",), {}, "has no /cost/params"),
+        ("report.json", ("net", "head_chs"), 9, "different networks"),
+        ("train.json", ("result",), None, "not over"),
+        ("train.json", ("asked",), {}, "not what gemnet export and train write"),
+        ("train.json", ("result", "test", "top1"), None, "cannot be shown as percent"),
+    ],
+)
+def test_a_figure_without_a_source_ends_the_card(folder, file, path, value, words):
+    change(folder, file, *path, to=value)
+    with pytest.raises(CardError) as error:
+        write_card(folder, REPO, TAG)
+    assert words in str(error.value)
+    assert not (folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("name", ["report.json", "train.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CardError, match=name):
+        write_card(folder, REPO, TAG)
+    (folder / name).write_text("no json")
+    with pytest.raises(CardError, match=f"{name} is no JSON file"):
+        write_card(folder, REPO, TAG)
+
+
+def test_no_card_is_said_to_be_none(folder):
+    with pytest.raises(CardError, match="is no model card"):
+        check_card(folder)
+
+
+def test_a_template_cannot_show_a_number_by_itself(monkeypatch):
+    words = environment().overlay(loader=DictLoader({"a.jinja": "{{ 'words' }} {{ count }}"}))
+    monkeypatch.setattr("gemnet.export.card.environment", lambda: words)
+    with pytest.raises(CardError, match="shows 3 without a source"):
+        render("a.jinja", Sources(), count=3)
+    with pytest.raises(CardError, match="without a source"):
+        render("a.jinja", Sources())
+    assert render("a.jinja", Sources(), count="three") == "words three"
+
+
+def test_data_without_a_formal_licence_makes_the_weights_licence_other(folder):
+    for fingerprint, expected in ((DATA["cifar10"].fingerprints[0], "other"), ("unknown", "other"),
+                                  (DATA["fashion-mini"].fingerprints[0], "apache-2.0")):  # fmt: skip
+        change(folder, "train.json", "asked", "data", "fingerprint", to=fingerprint)
+        terms = licence(Facts.read(folder, Sources(folder)).data)
+        assert (terms.id, bool(terms.name)) == (expected, expected == "other")
+        data = ModelCard.load(write_card(folder, REPO, TAG)).data
+        assert (data.license, data.get("license_name")) == (terms.id, terms.name or None)
+
+
+def test_a_validation_accuracy_is_not_called_a_test(folder):
+    change(folder, "train.json", "result", "test", to=None)
+    card = ModelCard.load(write_card(folder, REPO, TAG))
+    assert card.data.eval_results[0].dataset_split == "validation"
+    assert card.data.eval_results[0].metric_value == 0.9042
+    assert "There is no test split" in card.text
+    check_card(folder)
+
+
+def test_streamed_images_are_cropped_in_the_example_too(folder):
+    assert "bleed" not in write_card(folder, REPO).read_text(encoding="utf-8")
+    change(folder, "train.json", "asked", "recipe", to={"img_size": 224, "crop_pct": 0.875})
+    assert "Image.Resampling.BICUBIC, bleed=0.0625)" in write_card(folder, REPO).read_text(encoding="utf-8")
+
+
+def test_a_finetuned_model_says_that_it_is_one(folder):
+    words = "began with weights that were trained before"
+    assert words not in write_card(folder, REPO).read_text(encoding="utf-8")
+    change(folder, "train.json", "asked", "model", "pretrained", to=True)
+    assert words in write_card(folder, REPO).read_text(encoding="utf-8")
+
+
+def test_the_cells_origin_is_its_own_or_the_zoos(folder):
+    found = json.loads(zoo.path("cells", "gemnet_a.json").read_text())
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    assert f"sha256:{found['provenance']['study_id'][:12]}" in text
+    assert "zoo/cells/gemnet_a.json#/provenance/seed" in text
+    own = copy.deepcopy(found)
+    own["provenance"]["seed"] = 77
+    (folder / "cell.json").write_text(json.dumps(own))
+    assert "seed 77<!-- number: cell.json#/provenance/seed -->" in write_card(folder, REPO, TAG).read_text("utf-8")
+    other = {"ops": ["input", "conv1x1"], "edges": [[0, 1]]}
+    (folder / "cell.json").unlink()
+    change(folder, "report.json", "cell", to={**found, **other})
+    change(folder, "train.json", "asked", "model", "cells", to=[{**found, **other}])
+    assert "not recorded how this cell was found" in write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+
+
+def test_the_study_of_a_cell_is_found_among_the_results():
+    origin = json.loads(zoo.path("cells", "gemnet_a.json").read_text())["provenance"]
+    assert measured(origin).startswith("zoo/results/search_")
+    assert measured(origin | {"metrics": {"val_acc": 0.1, "macs": 1.0}}) == ""
+
+
+def test_the_familys_card_has_a_source_for_every_figure():
+    text = family_card()
+    assert check_figures(text, Sources()) > 30
+    with pytest.raises(CardError, match="without a source"):
+        check_figures(text + "\n77 %", Sources())
+
+
+def test_the_familys_card_shows_weights_when_there_are_some(tmp_path, monkeypatch):
+    for kind in ("cells", "results"):
+        shutil.copytree(zoo.path(kind), tmp_path / kind)
+    result = {"data": "cifar10", "split": "test", "images": 10000, "top1": 0.9017, "top5": 0.9962}
+    weights = {"a.cifar10": {"result": result}, "a.own": {"result": {**result, "data": "my"}}, "a.bare": {}}
+    (tmp_path / "pretrained.json").write_text(json.dumps({"weights": weights}))
+    monkeypatch.setattr(zoo, "PACKAGE", tmp_path)
+    lines = without_sources(family_card()).splitlines()
+    assert "| `a.cifar10` | CIFAR-10 | 90.17 % | 99.62 % | 10,000 images of the test split |" in lines
+    assert "| `a.own` | `my` | 90.17 % | 99.62 % | 10,000 images of the test split |" in lines
+    assert "| `a.bare` | not recorded | | | |" in lines
+    assert not any("no trained weights" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "shown"),
+    [("count", 1234567.0, "1,234,567"), ("percent", 0.12345, "12.35 %"), ("text", "a|b *c*\n<d>", r"a\|b \*c\* \<d\>"),
+     ("error", {"top1": 0.5, "images": 100}, "5.00"), ("number", 0.0005, "0.0005"), ("minutes", 90, "1.5")],
+)  # fmt: skip
+def test_forms(form, value, shown):
+    assert FORMS[form](value) == shown
+
+
+def test_pointers_are_those_of_rfc_6901(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"a/b": {"m~n": [5, 6]}, "": 7}))
+    sources = Sources(tmp_path)
+    assert sources.value("a.json#/a~1b/m~0n/1") == 6
+    assert sources.value("a.json#/") == 7
+    for wrong in ("a.json#/x", "a.json#/a~1b/m~0n/2", "a.json#/a~1b/m~0n/k", "a.json#//1"):
+        with pytest.raises(CardError, match="has no"):
+            sources.value(wrong)
+
+
+@pytest.mark.parametrize("source", ["/etc/a.json#/a", "../a.json#/a", "zoo/../a.json#/a", "a.txt#/a", "#/a"])
+def test_sources_are_json_files_beside_the_card(source, tmp_path):
+    with pytest.raises(CardError, match="is no source"):
+        Sources(tmp_path).value(source)
+
+
+def test_the_command_writes_and_checks(folder, tmp_path):
+    run = CliRunner().invoke
+    done = run(main, ["card", str(folder), "--repo", REPO, "--tag", TAG, "--out", str(tmp_path / "other.md")])
+    assert done.exit_code == 0 and not (folder / "README.md").exists()
+    done = run(main, ["card", str(folder), "--repo", REPO, "--tag", TAG, "--json"])
+    assert json.loads(done.stdout)["figures"] == check_card(folder)
+    assert (tmp_path / "other.md").read_bytes() == (folder / "README.md").read_bytes()
+    assert run(main, ["card", str(folder), "--check"]).exit_code == 0
+    (folder / "README.md").write_text((folder / "README.md").read_text("utf-8") + "\n9 of 10 like it\n", "utf-8")
+    done = run(main, ["card", str(folder), "--check"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: a number without a source in the card: '9 of 10 like it'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_line_stays_light():
+    code = "import sys, gemnet.export.card_cli; sys.exit(any(m in sys.modules for m in ('torch', 'huggingface_hub')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
