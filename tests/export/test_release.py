@@ -1,0 +1,282 @@
+"""What a release holds, and what is refused before anything is sent."""
+
+import importlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from huggingface_hub import parse_eval_result_entries
+from yaml import safe_load
+
+from gemnet import gemnet as entry_points
+from gemnet import zoo
+from gemnet.errors import CardError, ExportError, GemnetError, ManifestError, ReleaseError, UsageError
+from gemnet.export.fitness import check_onnx, check_release, check_trained
+from gemnet.export.infer import Model
+from gemnet.export.release import Wish, assemble, is_release
+from gemnet.manifest import FILE, Manifest, describe
+from gemnet.packing import pack
+from gemnet.saving import save_folder
+
+REPO, TAG = "lab/tiny", "v1.0.0"
+WISH = Wish(REPO, TAG, data="fashion-mini")
+FILES = {"README.md", "cell.json", "cell.svg", "config.json", "model.safetensors", "report.json", "train.json"}
+
+
+@pytest.fixture
+def trained(trained_folder, tmp_path) -> Path:
+    return shutil.copytree(trained_folder, tmp_path / "tiny")
+
+
+@pytest.fixture
+def release(release_folder, tmp_path) -> Path:
+    return shutil.copytree(release_folder, tmp_path / "release")
+
+
+def rewrite(folder: Path, name: str, change) -> None:
+    """Changes a JSON file."""
+    data = json.loads((folder / name).read_text())
+    change(data)
+    (folder / name).write_text(json.dumps(data))
+
+
+def change_weights(folder: Path, change) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    safetensors.torch.save_file({name: change(name, value) for name, value in tensors.items()},
+                                folder / "model.safetensors")  # fmt: skip
+    (folder / FILE).unlink(missing_ok=True)
+
+
+def test_a_release_holds_everything_and_its_manifest_lists_it(release_folder, trained_folder):
+    listed = Manifest.read(release_folder / FILE)
+    assert set(listed.files) > FILES and "onnx/model.onnx" in listed.files
+    assert listed == describe(release_folder) == check_release(release_folder, REPO, TAG)
+    assert not any(name.startswith("checkpoints") for name in listed.files)
+    for name in ("model.safetensors", "train.json"):
+        assert (release_folder / name).read_bytes() == (trained_folder / name).read_bytes()
+    assert json.loads((release_folder / "report.json").read_text())["model"] == "tiny"
+    assert Model(release_folder / "onnx").labels[0]
+    assert is_release(str(release_folder)) and not is_release(str(trained_folder))
+
+
+def test_a_release_written_again_is_the_same_to_the_byte(trained, release):
+    before = describe(release)
+    assert assemble(str(trained), release, WISH) == before == describe(release)
+    assert {path.name for path in release.parent.iterdir()} == {"tiny", "release"}
+
+
+def test_another_tag_changes_the_card_alone(trained, release):
+    before = describe(release)
+    after = assemble(str(trained), release, Wish(REPO, "v1.0.1", data="fashion-mini"))
+    assert {name for name, record in after.files.items() if record != before.files[name]} == {"README.md"}
+
+
+def test_a_benchmark_that_was_named_gets_the_accuracy(trained, release):
+    assemble(str(trained), release, Wish(REPO, TAG, data="fashion-mini", benchmark="lab/fashion:top1"))
+    path = release / ".eval_results" / "fashion.yaml"
+    (entry,) = parse_eval_result_entries(safe_load(path.read_text()))
+    top1 = json.loads((trained / "train.json").read_text())["result"]["test"]["top1"]
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("lab/fashion", "top1", pytest.approx(100 * top1))
+
+
+def result_of(top1: float):
+    return lambda train: train["result"]["test"].update(top1=top1)
+
+
+UNFIT = {
+    "no record": (lambda folder: (folder / "train.json").unlink(), r"no record of a training \(train.json\)"),
+    "not over": (lambda folder: rewrite(folder, "train.json", lambda train: train.update(result=None)), "is not over"),
+    "another record": (lambda folder: (folder / "train.json").write_text("{}"), "not what gemnet train writes"),
+    "at chance": (lambda folder: rewrite(folder, "train.json", result_of(0.11)), "look untrained: train.json says"),
+    "fresh norms": (
+        lambda folder: change_weights(folder, lambda name, v: torch.ones_like(v) if name.endswith("_var") else v),
+        r"look untrained: (\d+) of \1 batch norms have seen no image, such as",
+    ),
+    "not finite": (
+        lambda folder: change_weights(folder, lambda name, v: v / 0 if name == "head.fc.weight" else v),
+        "'head.fc.weight' has values that are infinite",
+    ),
+    "another network": (
+        lambda folder: rewrite(folder, "train.json", lambda t: t["asked"]["model"]["cells"][0]["ops"].reverse()),
+        "different networks",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_a_model_that_is_not_fit_is_refused_and_nothing_is_written(trained, tmp_path, case):
+    spoil, message = UNFIT[case]
+    spoil(trained)
+    with pytest.raises(GemnetError, match=message):
+        assemble(str(trained), tmp_path / "out", WISH)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_weights_that_were_exchanged_after_the_training_are_refused(trained, tmp_path):
+    listed = (trained / FILE).read_bytes()
+    change_weights(trained, lambda _, value: value * 2)
+    (trained / FILE).write_bytes(listed)
+    with pytest.raises(GemnetError, match=r"model\.safetensors"):
+        assemble(str(trained), tmp_path / "out", WISH)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("gemnet_b", "the package has no weights of gemnet_b"), ("tiny", "unknown model, and folder")]
+)
+def test_a_name_without_weights_is_refused(tmp_path, name, message):
+    with pytest.raises(UsageError, match=message):
+        assemble(name, tmp_path / "out", Wish(REPO))
+
+
+@pytest.mark.slow
+def test_a_registered_name_is_published_with_the_weights_of_the_package(trained, tmp_path, monkeypatch):
+    home = tmp_path / "zoo"
+    shutil.copytree(zoo.path("cells"), home / "cells")
+    (home / "data").symlink_to(zoo.path("data"))
+    (home / "results").symlink_to(zoo.path("results"))
+    torch.manual_seed(0)
+    model = timm.create_model("gemnet_a_cifar")
+    model.train()(torch.randn(16, 3, 32, 32))  # lets batch norms see images
+    save_folder(model, trained)
+    told = {"cells": [cell.to_dict() for cell in dict.fromkeys(model.cells)], "net": model.net.to_dict()}
+    rewrite(trained, "train.json", lambda train: train["asked"]["model"].update(name="gemnet_a_cifar", **told))
+    pack(trained, "gemnet_a_cifar.test", data="fashion-mini", target=home)
+    monkeypatch.setattr(zoo, "PACKAGE", home)
+    try:
+        register()
+        listed = assemble("gemnet_a_cifar", tmp_path / "out", Wish("lab/a"))
+    finally:
+        monkeypatch.undo()
+        register()
+    weights = json.loads((home / "pretrained.json").read_text())["weights"]["gemnet_a_cifar.test"]
+    assert listed.files["model.safetensors"].sha256 == weights["sha256"]
+    assert json.loads((tmp_path / "out" / "cell.json").read_text())["provenance"]["rank"] == 1
+
+
+def register() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm tells that a name is registered again
+        importlib.reload(entry_points)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "train.json"])
+def test_a_link_out_of_the_folder_is_refused(trained, tmp_path, name):
+    os.rename(trained / name, tmp_path / name)
+    (trained / name).symlink_to(tmp_path / name)
+    with pytest.raises(ManifestError, match="is a link"):
+        assemble(str(trained), tmp_path / "out", WISH)
+
+
+def test_an_earlier_release_that_was_changed_is_refused(trained, release):
+    (release / "README.md").write_text("Better.")
+    with pytest.raises(ReleaseError, match="was changed after it was written; delete it"):
+        assemble(str(trained), release, WISH)
+    assert (release / "README.md").read_text() == "Better."
+
+
+def test_a_folder_of_other_files_is_left_alone(trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="holds other files; choose another folder by --out"):
+        assemble(str(trained), tmp_path / "out", WISH)
+
+
+def dirty(change):
+    """Changes a release and lists the change, as somebody who edits a release by hand would."""
+
+    def spoil(folder: Path) -> None:
+        change(folder)
+        describe(folder).write(folder / FILE)
+
+    return spoil
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+
+def replaced(name: str, old: str, new: str):
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+TOP1 = "<!-- percent: train.json#/result/test/top1"
+SPOILT = {
+    "flipped byte": (lambda folder: flip(folder / "model.safetensors"), ManifestError, "model.safetensors is damaged"),
+    "file not listed": (lambda folder: (folder / "notes.txt").touch(), ReleaseError, "notes.txt is not listed"),
+    "file lost": (lambda folder: (folder / "cell.svg").unlink(), GemnetError, "cell.svg"),
+    "link": (lambda folder: (folder / "a.txt").symlink_to("/etc/hostname"), ManifestError, "a.txt is a link"),
+    "no licence": (dirty(replaced("README.md", "license: apache-2.0\n", "")), CardError, "license: None"),
+    "other licence": (dirty(replaced("config.json", "apache-2.0", "mit")), ReleaseError, "the config's 'mit'"),
+    "better figure": (dirty(replaced("README.md", f" %{TOP1}", f"9 %{TOP1}")), CardError, "the card says"),
+    "other repository": (dirty(replaced("README.md", '"hf-hub:lab/tiny', '"hf-hub:lab/x')), ReleaseError, "never says"),
+    "other weights": (
+        dirty(lambda folder: rewrite(folder, "report.json", lambda report: report["metrics"].update(accuracy=0.3))),
+        ReleaseError, r"not the weights that were trained: 30\.0 % of 256 images of fashion-mini are right",
+    ),
+    "exchanged ONNX file": (dirty(lambda folder: flip(folder / "onnx/model.onnx")), ReleaseError, "report.json speaks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_release_that_was_spoilt_by_hand_is_refused(release, case):
+    spoil, error, message = SPOILT[case]
+    spoil(release)
+    with pytest.raises(error, match=message):
+        check_whole(release)
+
+
+def check_whole(folder: Path) -> None:
+    check_release(folder, REPO, TAG)
+    check_trained(folder)
+    check_onnx(folder)
+
+
+def test_a_release_passes_the_gate_again(release_folder):
+    check_whole(release_folder)
+
+
+def test_onnx_files_of_other_weights_are_refused(release):
+    rewrite(release, "report.json", lambda report: report.update(weights="sha256 " + "0" * 64))
+    with pytest.raises(ReleaseError, match="the ONNX files are of the weights sha256 0000"):
+        check_onnx(release)
+
+
+def test_an_onnx_file_that_differs_from_its_weights_is_refused(release):
+    change_weights(release, lambda name, value: value * 1.01 if name == "head.fc.weight" else value)
+    from gemnet.durable import file_sha256
+
+    weights = f"sha256 {file_sha256(release / 'model.safetensors')}"
+    rewrite(release, "report.json", lambda report: report.update(weights=weights))
+    rewrite(release, "onnx/config.json", lambda config: config.update(weights=weights))
+    with pytest.raises(ExportError):
+        check_onnx(release)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"repo": "tiny"}, "named ORG/NAME"),
+        ({"repo": "lab/../x"}, "named ORG/NAME"),
+        ({"repo": "lab/a--b"}, "named ORG/NAME"),
+        ({"repo": "lab/" + "x" * 99}, "named ORG/NAME"),
+        ({"repo": "lab/tiny", "tag": "newest"}, r"a tag is a version such as v1\.0\.0, got 'newest'"),
+        ({"repo": "lab/tiny", "tag": "v1.0.0;ls"}, "a tag is a version"),
+        ({"repo": "lab/tiny", "benchmark": "fashion"}, "ORG/DATASET:TASK"),
+    ],
+)
+def test_a_wish_that_the_hub_has_no_name_for_is_refused(wish, message):
+    with pytest.raises(UsageError, match=message):
+        Wish(**wish)
