@@ -5,14 +5,14 @@
 Three tables. `rows`: every form with and without the WL term, trained on the space's mixture of sizes,
 judged on it and at exactly 30 nodes, beside baselines; "no waves" is what a network learns from noise.
 `curve`: what bounds the decoder, by size of cell, size of embedding and steps, without the WL term.
-`nasbench201`: every graph of that space decoded. `--only FORM` trains the forms named so, and takes all
+`nasbench201`: every graph of that space decoded. `--only NAME` trains the forms or the table named, and takes all
 other figures from `--earlier FILE`, a result of this benchmark; the result says which.
 """
 
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ CURVE = ((10, 64, 1000), (15, 64, 1000), (20, 64, 1000), (30, 64, 250), (30, 64,
          (30, 128, 1000), (30, 256, 1000))  # fmt: skip
 EDITS = (1, 2, 4, 8)
 HELD_OUT, FRESH = 1024, 8192
-TABLES = ("curve", "nasbench201", "bits_of_a_cell", "edge_accuracy_of_no_edges")
+NASBENCH = "nasbench201"
+TABLES = ("curve", NASBENCH, "bits_of_a_cell", "edge_accuracy_of_no_edges")
 Row = dict[str, Any]
 
 
@@ -66,8 +67,8 @@ def label_of(settings: EncoderSettings) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep encoders here and use kept ones.")
-@click.option("--only", multiple=True, type=click.Choice([label_of(form) for form in FORMS]),
-              help="A form to train; may be given again. Without it, all, and the other tables.")  # fmt: skip
+@click.option("--only", multiple=True, type=click.Choice([*(label_of(form) for form in FORMS), NASBENCH]),
+              help="A form to train, or a table; may be given again. Without it, all.")  # fmt: skip
 @click.option("--earlier", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="A result of this benchmark, from which --only takes all other figures.")  # fmt: skip
 def main(
@@ -84,10 +85,12 @@ def main(
         if not only or label_of(settings) in only:
             rows += form_rows(train, settings, seed)
     if earlier:
-        rows, tables = joined(rows, json.loads(earlier.read_text(encoding="utf-8")))
+        rows, tables = joined(rows, json.loads(earlier.read_text(encoding="utf-8")), only)
+        if NASBENCH in only:
+            tables[NASBENCH] = nasbench201_rows(train, seed)
     else:
         tables = other_tables(train, seed)
-    for table in (rows, tables["curve"], tables["nasbench201"]):
+    for table in (rows, tables["curve"], tables[NASBENCH]):
         print_table([{name: "-" if value is None else value for name, value in row.items()} for row in table])
     result = write_result("encoder", seed, rows, out, **tables)
     if as_json:
@@ -102,14 +105,14 @@ def form_rows(train: "Training", settings: EncoderSettings, seed: int) -> list[R
     return rows
 
 
-def joined(rows: list[Row], earlier: Row) -> tuple[list[Row], Row]:
+def joined(rows: list[Row], earlier: Row, only: Sequence[str]) -> tuple[list[Row], Row]:
     """The rows with those an earlier result has of other forms, in order, and its other tables."""
     new = {row["form"] for row in rows}
     old = [row for row in earlier["rows"] if row["form"] not in new]
     labels = [label_of(settings) for settings in FORMS]
     known = {row["form"] for row in old} - {*labels}
     rows = sorted(old + rows, key=lambda row: -1 if row["form"] in known else labels.index(row["form"]))
-    note = f"of this run: {'; '.join(sorted(new))}; all else of an earlier run: {earlier['command']}"
+    note = f"of this run: {'; '.join(sorted(only))}; all else of earlier runs, the last of them {earlier['command']}"
     return rows, {name: earlier[name] for name in TABLES} | {"origin": note}
 
 
@@ -117,7 +120,7 @@ def other_tables(train: "Training", seed: int) -> Row:
     """What the result holds beside its rows."""
     return {
         "curve": [curve_row(train, *point, seed) for point in CURVE],
-        "nasbench201": [nasbench201_row(train, replace(MLP, alpha=a), seed) for a in (MLP.alpha, 0.0)],
+        NASBENCH: nasbench201_rows(train, seed),
         "bits_of_a_cell": {name: cell_bits(space, seed) for name, space in SPACES.items()},
         "edge_accuracy_of_no_edges": {name: no_edges(space, seed) for name, space in SPACES.items()},
     }
@@ -209,6 +212,11 @@ def curve_row(train: Training, nodes: int, dim: int, steps: int, seed: int) -> R
     }  # fmt: skip
 
 
+def nasbench201_rows(train: Training, seed: int) -> list[Row]:
+    """With and without the WL term."""
+    return [nasbench201_row(train, replace(MLP, alpha=alpha), seed) for alpha in (MLP.alpha, 0.0)]
+
+
 def nasbench201_row(train: Training, settings: EncoderSettings, seed: int) -> Row:
     """How many of all NAS-Bench-201 graphs, and of one graph of each structure, come back exactly."""
     space = NASBench201()
@@ -224,7 +232,7 @@ def nasbench201_row(train: Training, settings: EncoderSettings, seed: int) -> Ro
         "form": settings.form, "alpha": settings.alpha, "steps": settings.steps,
         "random": round(figures.spearman_random, 3), "edited": round(figures.spearman_edited, 3),
         **{f"exact_of_{len(judged_on[name])}_{name}": round(share, 4) for name, share in exact.items()},
-        "train_s": train_s,
+        "train_s": train_s, "dim": settings.dim, "waves": settings.waves,
     }  # fmt: skip
 
 
