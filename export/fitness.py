@@ -74,7 +74,7 @@ def check_trained(folder: Path) -> None:
             raise ReleaseError(f"{TRAIN}: the training is not over; go on with it by gemnet train --resume")
         weights = result.get("weights_sha256")  # trainings of version 0.1 do not say
         if weights and weights != file_sha256(folder / WEIGHTS):
-            raise ReleaseError(f"{folder / WEIGHTS} is not the file that the training of {TRAIN} wrote")
+            raise ReleaseError(f"{WEIGHTS} is not the file that the training of {TRAIN} wrote")
         test, counts = result["test"], train["asked"]["data"]["counts"]
         share, images = (test["top1"], test["images"]) if test else (result["val_acc"], counts["val"])
     except (KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ from yaml import safe_load
 
 from gemnet import gemnet as entry_points
 from gemnet import zoo
+from gemnet.durable import file_sha256
 from gemnet.errors import CardError, ExportError, GemnetError, ManifestError, ReleaseError, UsageError
 from gemnet.export.fitness import check_onnx, check_release, check_trained
 from gemnet.export.infer import Model
@@ -46,10 +47,14 @@ def rewrite(folder: Path, name: str, change) -> None:
     (folder / name).write_text(json.dumps(data))
 
 
-def change_weights(folder: Path, change) -> None:
+def change_weights(folder: Path, change, honest: bool = True) -> None:
+    """Changes the weights and, if honest, the record of which they are; the manifest is gone."""
     tensors = safetensors.torch.load_file(folder / "model.safetensors")
     safetensors.torch.save_file({name: change(name, value) for name, value in tensors.items()},
                                 folder / "model.safetensors")  # fmt: skip
+    if honest:
+        sha256 = file_sha256(folder / "model.safetensors")
+        rewrite(folder, "train.json", lambda train: train["result"].update(weights_sha256=sha256))
     (folder / FILE).unlink(missing_ok=True)
 
 
@@ -101,6 +106,10 @@ UNFIT = {
     "not finite": (
         lambda folder: change_weights(folder, lambda name, v: v / 0 if name == "head.fc.weight" else v),
         "'head.fc.weight' has values that are infinite",
+    ),
+    "other weights": (
+        lambda folder: change_weights(folder, lambda name, v: v * 2 if name == "head.fc.weight" else v, honest=False),
+        r"^model.safetensors is not the file that the training of train.json wrote",
     ),
     "another network": (
         lambda folder: rewrite(folder, "train.json", lambda t: t["asked"]["model"]["cells"][0]["ops"].reverse()),
