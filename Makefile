@@ -27,7 +27,7 @@ test: $(VENV)/.dev
 
 ## all others, but for those that need a GPU or the internet
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "slow and not gpu and not network" --durations 10
+	$(BIN)/python -m pytest -n 2 --dist loadscope -q -m "slow and not gpu and not network" --durations 10
 
 ## lint and types
 check: $(VENV)/.dev

@@ -190,16 +190,18 @@ def attempt(name: str, source: Source, plan: Plan, samples: Samples) -> dict[str
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "out"
         folder.mkdir()
-        (folder / "model.onnx").write_bytes(b"the old one")
+        old = {"out/config.json": b'{"schema": "gemnet.bundle/1"}', "out/model.onnx": b"the old one"}
+        for path, content in old.items():
+            (Path(place) / path).write_bytes(content)
         try:
             export_bundle(source, folder, plan, samples)
         except ExportError as error:
             message = " ".join(str(error).split())
         else:
             raise SystemExit(f"{name}: passed the gate")
-        left = [(file.relative_to(place).as_posix(), file.read_bytes()) for file in Path(place).rglob("*")
-                if file.is_file()]  # fmt: skip
-    return {"sabotage": name, "untouched": left == [("out/model.onnx", b"the old one")], "message": message}
+        left = {file.relative_to(place).as_posix(): file.read_bytes() for file in Path(place).rglob("*")
+                if file.is_file()}  # fmt: skip
+    return {"sabotage": name, "untouched": left == old, "message": message}
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import onnx
 from torch import nn
 
 from gemnet.cost import cost
-from gemnet.errors import ConfigError, ExportError, UsageError
+from gemnet.errors import ConfigError, ExportError, FileError, UsageError
 from gemnet.fold import fold_batch_norm
 from gemnet.fuse import Plan as Rewrites
 from gemnet.fuse import fuse
+from gemnet.reading import read_json
 
 from . import infer
 from .conventions import by_convention
@@ -37,6 +38,8 @@ from .source import Source
 from .verify import LIMITS, Limits, Real, Verification, run, session, verify
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+SCHEMA, CONFIG = "gemnet.bundle/1", "config.json"
+OWN = (CONFIG, "README.md", "infer.py", "labels.json", "report.html", "report.json", *FILES.values())
 SLOWER = 1.02  # times the fp32 file's latency from which a smaller file is called slower
 
 
@@ -93,8 +96,9 @@ def export_bundle(
 
     Raises:
         ExportError: a file does not do what the model does.
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or holds files of these names that no export wrote.
     """
+    _check_room(out)
     with _scratch(out) as draft:
         work = _Work(source, plan, samples, draft, say)
         work.export()
@@ -104,7 +108,7 @@ def export_bundle(
         for name in FILES.values():  # an older export may have had more
             if not (draft / name).exists():
                 (out / name).unlink(missing_ok=True)
-        for file in sorted(draft.iterdir()):
+        for file in sorted(draft.iterdir(), key=lambda file: file.name != CONFIG):  # it marks the folder as ours
             os.replace(file, out / file.name)
     return report
 
@@ -228,12 +232,12 @@ def _timed(rows: list[Part], times: Profile) -> list[dict[str, Any]]:
 def _describe(source: Source, plan: Plan, draft: Path, report: dict[str, Any]) -> None:
     """Writes everything beside the ONNX files."""
     config = {
-        "schema": "gemnet.bundle/1", "model": source.name, "arch": {"cell": report["cell"], "net": report["net"]},
+        "schema": SCHEMA, "model": source.name, "arch": {"cell": report["cell"], "net": report["net"]},
         "num_classes": report["num_classes"], "preprocessing": source.preprocessing(plan.form.as_bytes),
         "dynamic": list(plan.form.dynamic), "weights": source.weights, "fuse": plan.rewritten,
         "files": {name: found["sha256"] for name, found in report["files"].items()},
     }  # fmt: skip
-    for name, content in (("config.json", config), ("labels.json", source.labels)):
+    for name, content in ((CONFIG, config), ("labels.json", source.labels)):
         (draft / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_report(draft / "report.json", report)
     (draft / "report.html").write_text(to_html(report), encoding="utf-8")
@@ -257,6 +261,20 @@ and how the files were compared with the model, `config.json` and `labels.json` 
     python infer.py photos/ --json --model model.onnx
     python infer.py --serve 8000        # curl --data-binary @photo.jpg localhost:8000/predict?top=5
 """
+
+
+def _check_room(out: Path) -> None:
+    """Refuses a folder whose files an export would replace, unless they are an older export's."""
+    taken = [name for name in OWN if os.path.lexists(out / name)]
+    if taken and not _is_bundle(out):
+        raise UsageError(f"{out / taken[0]} is not of an export and would be replaced; choose another folder by --out")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return read_json(folder / CONFIG).get("schema") == SCHEMA
+    except FileError:
+        return False
 
 
 @contextmanager

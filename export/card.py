@@ -4,7 +4,11 @@ The templates `card_*.md.jinja` hold the words. A template shows strings and fig
 without a source ends in an error instead of a card.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ from .card_figures import Figure, Sources, check_figures
 
 CARD, PICTURE = "README.md", "cell.svg"
 MODES = {1: "L", 3: "RGB"}  # of PIL, by channels
+ANEW = "gemnet publish --dry-run writes a release with its card anew"
+REFERENCE = re.compile(r'"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w.-]+))?"', re.ASCII)  # which release a card is of
 
 
 def write_card(folder: Path, repo: str, tag: str | None = None) -> Path:
@@ -44,31 +50,59 @@ def write_card(folder: Path, repo: str, tag: str | None = None) -> Path:
 def release_card(folder: Path, repo: str, tag: str | None = None) -> str:
     """The card that `write_card` writes; nothing is written."""
     sources = Sources(folder)
-    facts = Facts.read(folder, sources)
-    text = render("card_release.md.jinja", sources, **_context(facts, repo, tag))
-    check_figures(text, sources)
-    return str(ModelCard(f"---\n{metadata(facts, repo).to_yaml()}\n---\n\n{text}"))
+    with understood(folder):
+        facts = Facts.read(folder, sources)
+        text = render("card_release.md.jinja", sources, **_context(facts, repo, tag))
+        check_figures(text, sources)
+        return str(ModelCard(f"---\n{metadata(facts, repo).to_yaml()}\n---\n\n{text}"))
+
+
+@contextmanager
+def understood(folder: Path) -> Iterator[None]:
+    """Raises CardError where a file of a folder lacks what `gemnet export` or `gemnet train` writes into it."""
+    try:
+        yield
+    except (LookupError, StopIteration, AttributeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        files = f"{folder}: report.json or train.json"
+        raise CardError(f"{files} is not what gemnet export and train write ({reason:.120})") from None
 
 
 def check_card(folder: Path) -> int:
     """How many figures the card of a release's folder has, after each was found to be what its source says.
 
     Raises:
-        CardError: a figure that its source does not say, a number without a source, front matter that is not what
-            the files say, or no card.
+        CardError: a figure that its source does not say, a number without a source, front matter or a line that is
+            not what `write_card` writes of the files, or no card.
     """
     path, sources = folder / CARD, Sources(folder)
     try:
         card = ModelCard.load(path)
     except Exception as error:  # noqa: BLE001 - YAML's errors and the client's own have no common base
         raise CardError(f"{path} is no model card: {error}") from None
-    facts = Facts.read(folder, sources)
-    wanted: Any = metadata(facts, card.data.model_name or "")
-    expected, found = wanted.to_dict(), card.data.to_dict()
+    with understood(folder):
+        wanted: Any = metadata(Facts.read(folder, sources), card.data.model_name or "")
+        expected, found = wanted.to_dict(), card.data.to_dict()
     for field in sorted(expected.keys() | found.keys()):
         if expected.get(field) != found.get(field):
             raise CardError(f"{path} says {field}: {found.get(field)!r:.80}, the files say {expected.get(field)!r:.80}")
-    return check_figures(card.text, sources)
+    count = check_figures(card.text, sources)
+    reference = REFERENCE.search(card.text)
+    if reference is None:
+        raise CardError(f"{path} never says which release it is of")
+    _check_lines(path, release_card(folder, reference[1], reference[2]))
+    return count
+
+
+def _check_lines(path: Path, wanted: str) -> None:
+    """Raises CardError for the first line of a card that is another than wanted."""
+    found = path.read_text(encoding="utf-8")
+    if found == wanted:
+        return
+    for number, (told, own) in enumerate(zip_longest(found.splitlines(), wanted.splitlines(), fillvalue=""), 1):
+        if told != own:
+            raise CardError(f"line {number} of {path} is {told!r:.80}, from the files it is {own!r:.80}; {ANEW}")
+    raise CardError(f"{path} is not as it is written from the files; {ANEW}")
 
 
 def family_card(search: str = "search_cifar10_small") -> str:
@@ -101,7 +135,7 @@ def render(template: str, sources: Sources, **context: Any) -> str:
         context: other names that the template reads.
     """
     try:
-        return environment().get_template(template).render(context, figure=sources.figure)
+        return environment().get_template(template).render(context, figure=sources.figure, counted=sources.counted)
     except TemplateError as error:
         raise CardError(f"{template}: {error}") from None
 
@@ -130,13 +164,14 @@ def _context(facts: Facts, repo: str, tag: str | None) -> dict[str, Any]:
     place = next((path for path in sorted(facts.folder.rglob(file))), facts.folder / file)
     counts, recipe = train["asked"]["data"]["counts"], train["asked"]["recipe"]
     return {
-        "name": facts.name, "report": report, "train": train, "report_at": f"{facts.report_file}#",
+        "report": report, "train": train, "report_at": f"{facts.report_file}#",
         "repo": repo, "tag": tag or "", "reference": f"{repo}@{tag}" if tag else repo,
         "data": facts.data, "terms": licence(facts.data), "split": facts.split, "accuracy_at": facts.accuracy,
         "split_name": {"val": "validation"}.get(facts.split, facts.split), "counts": counts,
         "fingerprint": "sha256:" + train["asked"]["data"]["fingerprint"],
         "recipe": [name for name, value in recipe.items() if value],
         "gpus": train["hardware"]["gpus"], "first_file": file,
+        "labelled": any(row["accuracy"] is not None for row in report["files"].values()),
         "first_at": f"{facts.report_file}#/files/{file}", "onnx_file": place.relative_to(facts.folder).as_posix(),
         **_example(report, train, file), **_origin(facts),
     }  # fmt: skip
@@ -159,9 +194,8 @@ def _origin(facts: Facts) -> dict[str, Any]:
     if not facts.origin:
         return {"origin_at": ""}
     origin = Sources(facts.folder).value(facts.origin)
-    data = Path(origin["settings"]["data"]["name"].rpartition(":")[2]).stem
     return {
-        "origin_at": facts.origin, "origin": origin, "origin_data": data, "study": "sha256:" + origin["study_id"][:12],
+        "origin_at": facts.origin, "origin": origin, "study": "sha256:" + origin["study_id"][:12],
         "measured_at": measured(origin),
     }  # fmt: skip
 

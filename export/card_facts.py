@@ -81,11 +81,6 @@ class Facts:
     origin: str
 
     @property
-    def name(self) -> str:
-        """The model's name, such as `gemnet_a_cifar`: what was trained, without a file's ending."""
-        return Path(str(self.train["asked"]["model"]["name"])).stem
-
-    @property
     def data(self) -> Data | None:
         """The data set it was trained on, if it is one of `DATA`."""
         return data_of(self.train)

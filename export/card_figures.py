@@ -47,6 +47,13 @@ def _text(value: Any) -> str:
     return MARKUP.sub(r"\\\1", " ".join(str(value).split())) or "-"
 
 
+def _name(value: Any) -> str:
+    """What a file or data set is called: `v1.2` of `cells/v1.2.json`, `mine` of `npz:/data/mine.npz`."""
+    if not isinstance(value, str):
+        raise TypeError
+    return _text(Path(value.rpartition(":")[2]).stem)
+
+
 def _error(scores: Any) -> str:
     """Standard error of a share: sqrt(p (1 - p) / n), in percent points."""
     share, images = _number(scores["top1"]), _number(scores["images"])
@@ -65,6 +72,7 @@ FORMS: dict[str, Callable[[Any], str]] = {
     "number": lambda value: f"{_number(value):g}",
     "length": lambda value: str(len(value)),
     "text": _text,
+    "name": _name,
     "short": lambda value: _text(value)[:12],
 }
 
@@ -134,6 +142,10 @@ class Sources:
             return Figure(FORMS[form](value), form, source)
         except (TypeError, KeyError, ZeroDivisionError, ValueError, OverflowError):
             raise CardError(f"{source} is {value!r:.60}, which cannot be shown as {form}") from None
+
+    def counted(self, source: str, noun: str) -> str:
+        """So many of a thing, such as `1 epoch` or `20 epochs`."""
+        return f"{self.figure('number', source)} {noun if self.value(source) == 1 else noun + 's'}"
 
 
 def check_figures(text: str, sources: Sources) -> int:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import onnx
 from huggingface_hub import ModelCard
@@ -24,6 +24,7 @@ from .source import load_source
 from .verify import LIMITS, verify
 
 CHANCE = 5.0  # standard errors above chance from which an accuracy is learnt
+MOST_IMAGES = 1 << 53  # that a float counts
 
 
 def check_release(folder: Path, repo: str, tag: str | None) -> Manifest:
@@ -42,7 +43,10 @@ def check_release(folder: Path, repo: str, tag: str | None) -> Manifest:
     reference = f'"hf-hub:{repo}@{tag}"' if tag else f'"hf-hub:{repo}"'
     if reference not in card.text:
         raise ReleaseError(f"{folder / CARD} is the card of another release: it never says {reference}")
-    _check_accuracy(read_json(folder / "report.json")["metrics"], read_json(folder / TRAIN)["result"])
+    measured, result = read_json(folder / "report.json").get("metrics"), read_json(folder / TRAIN).get("result")
+    if not isinstance(measured, dict) or not isinstance(result, dict):
+        raise ReleaseError(f"{folder}: report.json has no metrics, or {TRAIN} no result, as gemnet writes them")
+    _check_accuracy(measured, result)
     return manifest
 
 
@@ -64,8 +68,9 @@ def check_trained(folder: Path) -> None:
     """
     if not (folder / TRAIN).is_file():
         raise ReleaseError(f"there is no record of a training ({TRAIN}); publish the folder that gemnet train wrote")
-    train, arguments = read_json(folder / TRAIN), read_json(folder / CONFIG)["model_args"]
+    train, config = read_json(folder / TRAIN), read_json(folder / CONFIG)
     try:
+        arguments = config["model_args"]
         result, classes, trained = train["result"], len(train["asked"]["data"]["classes"]), train["asked"]["model"]
         own = arguments["cell"] if isinstance(arguments["cell"], list) else [arguments["cell"]]
         if (trained["cells"], trained["net"]) != (own, arguments["net"]):
@@ -77,8 +82,13 @@ def check_trained(folder: Path) -> None:
             raise ReleaseError(f"{WEIGHTS} is not the file that the training of {TRAIN} wrote")
         test, counts = result["test"], train["asked"]["data"]["counts"]
         share, images = (test["top1"], test["images"]) if test else (result["val_acc"], counts["val"])
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise ReleaseError(f"{TRAIN} is not what gemnet train writes: it has no {error}") from None
+    except (TypeError, AttributeError) as error:
+        raise ReleaseError(f"{TRAIN} is not what gemnet train writes: {error}") from None
+    if not _is_share(share) or not _is_count(images):
+        raise ReleaseError(f"{TRAIN} is not what gemnet train writes: it says that {share!r:.40} of {images!r:.40} "
+                           "images are right")  # fmt: skip
     _check_learnt(share, images, classes, f"{TRAIN} says")
     _check_tensors(folder / WEIGHTS)
 
@@ -103,11 +113,22 @@ def check_onnx(folder: Path) -> None:
                metadata={**said, **known_data})  # fmt: skip
 
 
+def _is_share(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < MOST_IMAGES
+
+
 def _check_accuracy(measured: dict[str, Any], result: dict[str, Any]) -> None:
     """Refuses weights that are further below the training's accuracy than chance explains, if it was measured."""
     if "accuracy" not in measured:
         return
-    share, images, wanted = measured["accuracy"], measured["images"], result["val_acc"]
+    share, images, wanted = measured["accuracy"], measured.get("images"), result.get("val_acc")
+    if not (_is_share(share) and _is_share(wanted) and _is_count(images)) or not images:
+        raise ReleaseError(f"report.json says that {share!r:.40} of {images!r:.40} images are right, {TRAIN} "
+                           f"{wanted!r:.40}; these are no accuracies")  # fmt: skip
     least = wanted - CHANCE * math.sqrt(wanted * (1 - wanted) / images) - 1 / images
     if not share >= least:
         raise ReleaseError(

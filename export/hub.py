@@ -11,11 +11,12 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from gemnet.errors import HubError
+from gemnet.errors import HubError, ReleaseError
 from gemnet.manifest import FILE, Manifest
 from gemnet.pretrained import load_weights_list
 from gemnet.saving import WEIGHTS
 
+from .fitness import check_manifest
 from .release import Say
 from .remote import HTTP_ERROR, Difference, Remote, explain, is_of_hub, may_have_landed, patience, status_of
 
@@ -65,10 +66,10 @@ def publish(
 
     Raises:
         HubError: the Hub refuses, cannot be reached, or holds what a release must not replace; says what it holds now.
-        ManifestError: a file is not as the manifest lists it.
+        ReleaseError: the folder holds a file that its manifest does not list.
+        ManifestError: a file is a link, or not as the manifest lists it.
     """
-    manifest = Manifest.read(folder / FILE)
-    manifest.check(folder)
+    manifest = check_manifest(folder)
     _check_index(manifest.files[WEIGHTS].sha256, repo)
     work = _Work(HfApi(library_name="gemnet"), folder, repo, tag, say)
     with patience():
@@ -94,9 +95,11 @@ class _Work:
         if not dry_run:
             self.api.whoami()
         remote = Remote.read(self.api, self.repo)
+        if private:
+            remote.check_private()
         if self.tag in remote.tags and not remote.difference(self.folder, remote.tags[self.tag]):
             return self._outcome(remote.tags[self.tag], False, False, Difference())
-        self._check(remote, manifest, private, force)
+        self._check(remote, manifest, force)
         difference = remote.difference(self.folder)
         if dry_run:
             self.notes += [f"tag {self.tag} would be set, last"] if self.tag else []
@@ -105,32 +108,34 @@ class _Work:
             self.say(f"making {self.repo}")
             self.api.create_repo(self.repo, private=private or None, exist_ok=True)
             remote = Remote.read(self.api, self.repo)
+            if private:
+                remote.check_private()  # somebody else may have made it meanwhile
             remote.check_ours()
             self.state = f"{self.repo} was made and is empty"
-        commit = self._commit(remote, difference) if difference else str(remote.head)
+        commit = self._commit(remote, manifest, difference) if difference else str(remote.head)
         manifest.check(self.folder)
         if difference:
             self._read_back(remote, commit)
         tagged = self._set_tag(remote.tags, commit) if self.tag else False
         return self._outcome(commit, bool(difference), tagged, difference)
 
-    def _check(self, remote: Remote, manifest: Manifest, private: bool, force: bool) -> None:
+    def _check(self, remote: Remote, manifest: Manifest, force: bool) -> None:
         """Refuses what would be wrong after the commit."""
         remote.check_ours()
-        if private and remote.head is not None and not remote.private:
-            raise HubError(f"{self.repo} is public already; leave out --private, or make it private on the Hub")
         if self.tag in remote.tags and not force:
             raise HubError(f"tag {self.tag} of {self.repo} is set on {remote.tags[self.tag][:8]}, which holds another "
                            "release; choose another tag, or move it by --force")  # fmt: skip
         remote.check_new(manifest.files[WEIGHTS].sha256, WEIGHTS)
 
-    def _commit(self, remote: Remote, difference: Difference) -> str:
+    def _commit(self, remote: Remote, manifest: Manifest, difference: Difference) -> str:
         """The commit that holds the release, made as a child of the head or not at all."""
         for wait_s in WAITS_S:
             time.sleep(wait_s)
+            if check_manifest(self.folder) != manifest:
+                raise ReleaseError(f"{self.folder / FILE} was changed meanwhile; {self.state}; {AGAIN}")
             try:
                 self.say("uploading")
-                return self._send(remote, difference)
+                return self._send(remote, manifest, difference)
             except (HTTP_ERROR, RuntimeError, ValueError) as error:
                 if not is_of_hub(error) or not (may_have_landed(error) or status_of(error) == 412):
                     raise
@@ -142,8 +147,11 @@ class _Work:
             self.notes.append(f"{reason}, and the commit had not landed; it was sent again")
         raise HubError(f"{reason}, {len(WAITS_S)} times; {self.state}; {AGAIN} later")
 
-    def _send(self, remote: Remote, difference: Difference) -> str:
+    def _send(self, remote: Remote, manifest: Manifest, difference: Difference) -> str:
         paths = (*difference.added, *difference.changed)
+        for path in paths:
+            if path != FILE and path not in manifest.files:
+                raise ReleaseError(f"{self.folder / path} is not listed in {FILE}; {self.state}")
         operations = [CommitOperationAdd(path, str(self.folder / path)) for path in paths]
         gone = [CommitOperationDelete(path, is_folder=False) for path in difference.removed]
         title = f"Release {self.tag}" if self.tag else "Release"

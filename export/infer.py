@@ -9,6 +9,7 @@ The ONNX file says itself how images are prepared and what its outputs are calle
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -50,13 +51,15 @@ class Model:
         threads: of ONNX Runtime; 0 lets it choose.
 
     Raises:
-        ValueError: the file cannot be read, or does not say how images are prepared.
+        ValueError: the file cannot be read, is not the one its folder's `config.json` lists, or does not say how
+            images are prepared.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         file = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
         if not file.is_file():
             raise ValueError(f"there is no file {file}")
+        check_digest(file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -93,6 +96,26 @@ class Model:
             {"label": self.labels[k], "index": int(k), "score": float(shares[k]), "logit": float(logits[k])}
             for k in order
         ]
+
+
+def check_digest(file: Path) -> None:
+    """Raises ValueError unless a file has the sha256 for which the exported folder's `config.json` lists it.
+
+    Files without such a `config.json` beside them, or that it does not list, are taken as they are.
+    """
+    path = file.with_name("config.json")
+    if not path.is_file():
+        return
+    try:
+        config = json.loads(path.read_bytes())
+        ours = isinstance(config, dict) and config.get("schema") == "gemnet.bundle/1"
+        wanted = config["files"].get(file.name) if ours else None
+        content = file.read_bytes()
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file} cannot be compared with {path}: {str(error) or type(error).__name__}") from None
+    found = hashlib.sha256(content).hexdigest()
+    if wanted is not None and found != wanted:
+        raise ValueError(f"{file} is damaged: its sha256 is {found}, not {wanted!s:.64}; copy or export it again")
 
 
 def to_pixels(image: Image.Image, preprocessing: dict[str, Any]) -> Pixels:
@@ -340,7 +363,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, or 1 when something could not be read."""
+    """The exit code: 0, or 1 when something could not be read, or not be written as its reader has gone."""
     parser = argparse.ArgumentParser(description="What an exported GEMNet sees in images.")
     parser.add_argument("images", nargs="*", type=Path, help="image files and folders")
     parser.add_argument("--model", type=Path, default=Path(__file__).parent, help="ONNX file or its folder")
@@ -359,7 +382,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    return show(predict(model, given.images, given.top), given.json) if given.serve is None else serve(model, given)
+    if given.serve is not None:
+        return serve(model, given)
+    try:
+        return show(predict(model, given.images, given.top), given.json)
+    except BrokenPipeError:  # whoever reads has enough, as `head` has; nothing more may be written at the exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def show(results: Iterable[dict[str, Any]], as_json: bool) -> int:

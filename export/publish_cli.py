@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gemnet.cli_options import JSON
+from gemnet.errors import UsageError
 
 from .cli import PRECISIONS, several
+
+WRITING = {"precisions": "--precision", "data": "--data", "benchmark": "--benchmark", "out": "--out"}
 
 
 @click.command()
@@ -32,9 +36,10 @@ def publish(
 ) -> None:  # fmt: skip
     """Publish a trained model on the Hub, whole or not at all.
 
-    DIR_OR_MODEL is a folder that gemnet train wrote, a registered name with weights, or a release's folder, which is
-    published as it is. What is published is one commit, read back before the tag is set; what is there already is not
-    sent again. The token is the Hub client's: hf auth login, or HF_TOKEN.
+    DIR_OR_MODEL is a folder that gemnet train wrote, a registered name with weights (NAME or NAME.TAG), or a release's
+    folder, which is published as it is, without options for what is in it. What is published is one commit, read back
+    before the tag is set; what is there already is not sent again. The token is the Hub client's: hf auth login, or
+    HF_TOKEN.
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -46,6 +51,7 @@ def publish(
         disable_progress_bars()
     wish = Wish(repo, tag, precisions, data, benchmark)
     if is_release(model):
+        _refuse_options(model)
         folder = Path(model)
         check_release(folder, repo, tag)
         check_trained(folder)
@@ -55,6 +61,14 @@ def publish(
         assemble(model, folder, wish, _say)
     outcome = send(folder, repo, tag, private=private, force=force, dry_run=dry_run, say=_say)
     click.echo(json.dumps(_to_dict(folder, outcome)) if as_json else _summary(folder, outcome, dry_run))
+
+
+def _refuse_options(folder: str) -> None:
+    """Raises UsageError naming the options given that only say how a release is written."""
+    source = click.get_current_context().get_parameter_source
+    given = [option for name, option in WRITING.items() if source(name) is not ParameterSource.DEFAULT]
+    if given:
+        raise UsageError(f"{folder} is a release, published as it is; leave out {', '.join(given)}")
 
 
 def _say(what: str) -> None:

@@ -20,10 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # it is in the client's guide
+
 from gemnet import zoo
 from gemnet.catalog import cell_notes, find_cell
 from gemnet.data import Dataset, load
-from gemnet.errors import ReleaseError, UsageError
+from gemnet.durable import put_folder, sync_tree
+from gemnet.errors import GemnetError, ReleaseError, UsageError
 from gemnet.manifest import FILE, Manifest, describe, resolve_inside
 from gemnet.pretrained import Weights, find_weights
 from gemnet.reading import read_json
@@ -43,8 +47,7 @@ from .trained import is_trained_folder
 
 ONNX, REPORT = "onnx", "report.json"
 IMAGES = 256, 128  # to try the ONNX files on, and to set the ranges of int8
-MAX_REPO = 96  # characters that the Hub takes
-TAG = re.compile(r"v\d+\.\d+\.\d+([.-][0-9A-Za-z.-]*[0-9A-Za-z])?")
+TAG = re.compile(r"(?!.*\.\.)(?!.*\.lock$)v\d+\.\d+\.\d+([.-][0-9A-Za-z.-]*[0-9A-Za-z])?", re.ASCII)  # git takes it too
 Say = Callable[[str], None]
 
 
@@ -70,8 +73,12 @@ class Wish:
     benchmark: str | None = None
 
     def __post_init__(self) -> None:
-        if not REPO.fullmatch(self.repo) or ".." in self.repo or "--" in self.repo or len(self.repo) > MAX_REPO:
+        if not REPO.fullmatch(self.repo):
             raise UsageError(f"a repository is named ORG/NAME, in letters, digits and ._-, got {self.repo!r:.120}")
+        try:
+            validate_repo_id(self.repo)
+        except HFValidationError as error:
+            raise UsageError(f"a repository is named ORG/NAME as the Hub allows it: {error!s:.250}") from None
         if self.tag is not None and not TAG.fullmatch(self.tag):
             raise UsageError(f"a tag is a version such as v1.0.0, got {self.tag!r}")
         if self.benchmark is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+:[\w.-]+", self.benchmark):
@@ -85,7 +92,7 @@ def assemble(name: str, out: Path, wish: Wish, say: Say = lambda _: None) -> Man
     they are of the same weights, precisions, images and versions, so that nothing is measured twice.
 
     Args:
-        name: a folder that `gemnet train` wrote, or a registered name with weights.
+        name: a folder that `gemnet train` wrote, or a registered name with weights, with or without their tag.
         out: the release's folder; it stays as it is unless everything passed.
         wish: what to publish.
         say: told what is being done.
@@ -94,9 +101,10 @@ def assemble(name: str, out: Path, wish: Wish, say: Say = lambda _: None) -> Man
         ReleaseError: the model is not fit to be published, or the folder is no unchanged release.
         GemnetError: as `export_bundle` and `write_card`.
     """
+    out = Path(os.path.abspath(out))
     old, published = _earlier(out), _published(name)
     data = load(wish.data) if wish.data else None
-    source = load_source(name, data=data)
+    source = _source(name, published, data)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=out.parent, prefix=".release-")
@@ -111,10 +119,18 @@ def assemble(name: str, out: Path, wish: Wish, say: Say = lambda _: None) -> Man
         _write_json(draft / CELL, {**named.cell.to_dict(), **_cell_notes(name, named)})
         _add_onnx(named, draft, old, wish, data, say)
         manifest = _describe(draft, wish, say)
-        if out.exists():
-            os.rename(out, Path(place, "old"))
-        os.rename(draft, out)
+        _put(draft, out)
     return manifest
+
+
+def _put(draft: Path, out: Path) -> None:
+    """Gives the draft its name; an earlier release that had it is deleted after, unless it was changed meanwhile."""
+    replace = _earlier(out) is not None
+    try:
+        sync_tree(draft)
+        put_folder(draft, out, replace=replace)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another folder by --out") from None
 
 
 def _describe(draft: Path, wish: Wish, say: Say) -> Manifest:
@@ -130,12 +146,19 @@ def _describe(draft: Path, wish: Wish, say: Say) -> Manifest:
 
 
 def is_release(name: str) -> bool:
-    """Whether a name is a release's folder."""
-    return all(os.path.isfile(os.path.join(name, file)) for file in (FILE, CARD))
+    """Whether a name is a release's folder: one whose manifest lists a card."""
+    if not all(os.path.isfile(os.path.join(name, file)) for file in (FILE, CARD)):
+        return False
+    try:
+        return CARD in Manifest.read(Path(name, FILE)).files
+    except GemnetError:
+        return False
 
 
 def _earlier(out: Path) -> Path | None:
     """The folder, when it holds an earlier release that is as it was written; None when it is empty or not there."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise UsageError(f"{out} is a link or a file, and stays; choose another folder by --out")
     if not out.is_dir() or not any(out.iterdir()):
         return None
     if not is_release(str(out)):
@@ -148,6 +171,18 @@ def _earlier(out: Path) -> Path | None:
 def _published(name: str) -> Weights | None:
     """The weights that come with the package under a name; None for a folder that has its own."""
     return None if is_trained_folder(name) else find_weights(name)[0]
+
+
+def _source(name: str, published: Weights | None, data: Dataset | None) -> Source:
+    """The model of a name, with the weights that were chosen."""
+    if published is None:
+        return load_source(name, data=data)
+    arch = name.partition(".")[0]
+    source = load_source(arch, data=data)
+    if source.weights != f"sha256 {published.sha256}":
+        raise UsageError(f"the weights of {name} are not those that {arch} loads{f' for {data.name}' if data else ''}; "
+                         "publish the folder that they were trained in")  # fmt: skip
+    return source
 
 
 def _copy_model(name: str, published: Weights | None, source: Source, draft: Path) -> None:

@@ -110,6 +110,11 @@ class Remote:
             shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             raise HubError(f"{self.repo} holds files that are no release of gemnet ({shown}); choose another name")
 
+    def check_private(self) -> None:
+        """Raises HubError when it is there and everybody sees it."""
+        if self.head is not None and not self.private:
+            raise HubError(f"{self.repo} is public already; leave out --private, or make it private on the Hub")
+
     def check_new(self, sha256: str, weights: str) -> None:
         """Raises HubError when another release of the same owner has these weights."""
         for model in self.api.list_models(author=self.repo.partition("/")[0], filter=TAG):

@@ -19,13 +19,14 @@ from gemnet.data import Dataset
 from gemnet.errors import ConfigError
 from gemnet.gemnet import CIFAR10_MEAN, CIFAR10_STD
 from gemnet.network import GemNet
+from gemnet.release import is_registered
 from gemnet.scale import MACROS
 from gemnet.train import seeded
 from gemnet.weights import load_weights
 
 from .parity import Scaling
 from .samples import Samples
-from .trained import is_trained_folder, load_trained, own_labels
+from .trained import LOCAL, is_trained_folder, load_trained, own_labels
 
 CROP = {"imagenet": 0.875}  # share of the resized image that is cut out; all of it in the other macros
 LICENSE = "apache-2.0"
@@ -115,7 +116,7 @@ def load_source(
             return _of_trained(name, *trained, size)
     if is_trained_folder(name):
         raise ConfigError(f"{name} brings its own network and weights; leave out --macro, --macs and --weights")
-    if Path(name).is_dir():
+    if Path(name).is_dir() and not is_registered(name):
         raise ConfigError(f"{name} is a folder without a model; name a model, a cell or a folder of gemnet train")
     asked = (size, size) if size else (data.img_size if data else None)
     classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else 3)
@@ -153,8 +154,9 @@ def _of_trained(name: str, model: GemNet, origin: str, size: int | None) -> Sour
     resize = int(min(height, width) / cfg["crop_pct"])
     labels = own_labels(model) or _labels(model.num_classes)
     image = (model.in_chans, height, width)
+    known_as = Path(name.removeprefix(LOCAL)).absolute().name
     return Source(
-        Path(name).absolute().name, model.cells[0], model.net, model, image, scaling, resize, labels, origin,
+        known_as, model.cells[0], model.net, model, image, scaling, resize, labels, origin,
         str(cfg.get("license") or LICENSE),
     )  # fmt: skip
 

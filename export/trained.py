@@ -10,13 +10,16 @@ from gemnet.data import Dataset
 from gemnet.errors import ConfigError
 from gemnet.network import GemNet
 from gemnet.pretrained import load_weights_list
+from gemnet.release import is_registered
 from gemnet.saving import CONFIG, WEIGHTS
 from gemnet.task import trained_model
 
+LOCAL = "local-dir:"  # as timm names folders
+
 
 def is_trained_folder(name: str) -> bool:
-    """Whether a name is a folder with a model of its own."""
-    return all(os.path.isfile(os.path.join(name, file)) for file in (CONFIG, WEIGHTS))
+    """Whether a name is a folder with a model of its own; a registered name never is, `./NAME` is the folder."""
+    return not is_registered(name) and all(os.path.isfile(os.path.join(name, file)) for file in (CONFIG, WEIGHTS))
 
 
 def load_trained(
@@ -24,8 +27,8 @@ def load_trained(
 ) -> tuple[GemNet, str] | None:
     """A model with its own weights in eval mode, and where these are from; None when the name has none that fit.
 
-    A folder is taken as it is. A registered name's weights are those of its own classes and channels; asked for
-    others it is a network without weights.
+    A folder, also as `local-dir:DIR`, is taken as it is. A registered name's weights are those of its own classes and
+    channels; asked for others it is a network without weights.
 
     Args:
         name: a folder, or anything else `gemnet.catalog.resolve` takes.
@@ -36,8 +39,11 @@ def load_trained(
         GemnetError: the folder's model cannot be loaded, or is not of the classes or channels asked for.
     """
     classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else None)
-    if is_trained_folder(name):
-        sha256 = hashlib.sha256((Path(name) / WEIGHTS).read_bytes()).hexdigest()
+    if is_trained_folder(name) or name.startswith(LOCAL):
+        place = Path(name.removeprefix(LOCAL))
+        if not is_trained_folder(os.path.join(place, "")):
+            raise ConfigError(f"{place} is no folder with {CONFIG} and {WEIGHTS}, such as gemnet train writes")
+        sha256 = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
         return _load(name, sha256, classes, chans)
     published = [entry for key, entry in load_weights_list().items() if key.partition(".")[0] == name]
     if name not in FAMILY or not published:

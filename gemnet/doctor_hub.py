@@ -1,11 +1,13 @@
 """The Hub's client: its variables, whether they came in time, and its cache."""
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .doctor import BROKEN, NOTE, OK, Finding, quoted
 
@@ -34,20 +36,25 @@ def check_variables(environ: Mapping[str, str], _stack: Mapping[str, Any]) -> li
     """Variables that contradict each other, or that the client cannot use."""
     found, about = [], "Hub variables"
     new, old, own = (environ.get(name) for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"))
-    if new and old and _expanded(new) != _expanded(old):
+    if new and old and Path(_expanded(new)) != Path(_expanded(old)):
         text = f"HF_HUB_CACHE={new} and HUGGINGFACE_HUB_CACHE={old} differ; the first one counts"
         found.append(Finding(about, NOTE, text, "unset HUGGINGFACE_HUB_CACHE"))
     elif own and (new or old) and not cache(environ).is_relative_to(home(environ)):
         name = "HF_HUB_CACHE" if new else "HUGGINGFACE_HUB_CACHE"
         text = f"HF_HOME={own}, but downloads go to {cache(environ)}, which {name} names"
         found.append(Finding(about, NOTE, text, f"unset {name}"))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if environ.get(name) == "":
+            text = f"{name} is empty, which the client takes for the working folder"
+            found.append(Finding(about, NOTE, text, f"unset {name}"))
     endpoint = environ.get("HF_ENDPOINT")
-    if endpoint is not None and not endpoint.startswith(("https://", "http://")):
+    if endpoint is not None and not _is_address(endpoint):
         text = f"HF_ENDPOINT={endpoint!r:.80} is no address, so nothing can be downloaded"
         found.append(Finding(about, BROKEN, text, "unset HF_ENDPOINT"))
     token = environ.get("HF_TOKEN")
-    if token is not None and token.strip() and len(token.split()) > 1:
-        found.append(Finding(about, BROKEN, "HF_TOKEN has white space inside, so the Hub refuses it", "unset HF_TOKEN"))
+    if token is not None and (len(token.split()) > 1 or {"'", '"'} & set(token)):
+        what = "white space" if len(token.split()) > 1 else "quotes"
+        found.append(Finding(about, BROKEN, f"HF_TOKEN has {what} inside, so the Hub refuses it", "unset HF_TOKEN"))
     if is_offline(environ):
         name = "HF_HUB_OFFLINE" if environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
         text = f"{name} keeps the client offline: only what the cache holds can be loaded"
@@ -64,15 +71,15 @@ def check_late(environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list[Fi
     if constants is None:
         return [Finding("Hub variables in time", OK, "the client is not imported yet and will read them as they are")]
     wanted: dict[str, tuple[object, object]] = {
-        "HF_HOME": (constants.HF_HOME, str(home(environ))),
-        "HF_HUB_CACHE": (constants.HF_HUB_CACHE, str(cache(environ))),
+        "HF_HOME": (Path(constants.HF_HOME), home(environ)),
+        "HF_HUB_CACHE": (Path(constants.HF_HUB_CACHE), cache(environ)),
         "HF_HUB_OFFLINE": (constants.HF_HUB_OFFLINE, is_offline(environ)),
     }
     if "HF_ENDPOINT" in environ:
         wanted["HF_ENDPOINT"] = constants.ENDPOINT, environ["HF_ENDPOINT"].rstrip("/")
     found: list[Finding] = []
     for name, (uses, says) in wanted.items():
-        if str(uses) != str(says) and not (name == "HF_HUB_CACHE" and found):
+        if uses != says and not (name == "HF_HUB_CACHE" and found):
             value = int(says) if isinstance(says, bool) else quoted(str(says))
             text = f"{name} was set after huggingface_hub was imported: it goes on with {uses}; set it before"
             found.append(Finding("Hub variables in time", BROKEN, text, f"export {name}={value}"))
@@ -107,6 +114,15 @@ def unwritable(folder: Path) -> str:
             return ""
     except OSError as error:
         return error.strerror or type(error).__name__
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is an address with a host, as the client takes it."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        return False
 
 
 def _elsewhere() -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from .doctor import BROKEN, NOTE, OK, Finding, pip
 LEAST_PYTHON = (3, 11)
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+THREADS = re.compile(r"( *0*[1-9][0-9]{0,8} *)(,( *0*[1-9][0-9]{0,8} *))*")  # one number for each nested level
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -33,10 +35,10 @@ def check_threads(environ: Mapping[str, str], stack: Mapping[str, Any]) -> list[
     cores, allowed = os.cpu_count() or 1, usable_cores()
     limit = f"{allowed} of {cores} cores" if allowed < cores else f"{cores} cores"
     asked, fix = environ.get("OMP_NUM_THREADS"), f"export OMP_NUM_THREADS={allowed}"
-    if asked is not None and not (asked.isascii() and asked.isdigit() and int(asked) > 0):
+    if asked is not None and not THREADS.fullmatch(asked):
         text = f"OMP_NUM_THREADS is {asked!r:.40}, which is no number of threads; libraries then use what they like"
         return [Finding("threads", NOTE, text, fix)]
-    threads = int(asked) if asked else stack.get("torch", {}).get("threads", allowed)
+    threads = int(asked.partition(",")[0]) if asked else stack.get("torch", {}).get("threads", allowed)
     if threads > allowed:
         why = "this process may use" + (f"; the machine has {cores}" if allowed < cores else "")
         text = f"{threads} threads, more than the {allowed} cores {why}: they wait for each other"

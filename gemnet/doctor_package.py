@@ -1,5 +1,6 @@
 """This package itself: its version, folders of the user, timm's plugin, the weights it comes with."""
 
+import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -32,12 +33,17 @@ def check_folders(environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list
     """Folders that variables name."""
     found = []
     for name, what in FOLDERS.items():
-        folder = Path(environ[name]).expanduser() if environ.get(name) else None
-        reason = unwritable(folder) if folder else ""
+        folder = Path(os.path.expanduser(environ[name])) if environ.get(name) else None
+        reason = _nobody(folder) or unwritable(folder) if folder else ""
         if reason:
             text = f"{folder}, which {name} names, cannot be written ({reason}): {what}"
             found.append(Finding("folders", BROKEN, text, f"unset {name}"))
     return found or [Finding("folders", OK, "those for cells and data can be written")]
+
+
+def _nobody(folder: Path) -> str:
+    """Why a folder that still begins with `~` after its expansion is none; empty otherwise."""
+    return f"there is no home of {folder.parts[0]}" if folder.parts[0].startswith("~") else ""
 
 
 def check_plugin(_environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list[Finding]:

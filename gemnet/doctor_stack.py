@@ -16,6 +16,7 @@ STACK = ("torch", "torchvision", "timm")
 NATIVE = ("numpy", "onnx", "onnxruntime", "safetensors", "huggingface-hub")  # tried by importing them, too
 EXTRAS = {"ray": "gemnet-search run --workers ray"}
 PATIENCE_S = 300  # a first import from a cold or distant disk
+PATHS = "import sys; sys.path += [path for path in sys.argv[1:] if path not in sys.path]; del sys.argv[1:]\n"
 IMPORT = """
 import json, warnings
 def say(step, **facts):
@@ -52,12 +53,16 @@ def import_stack(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def run(code: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Runs code in a Python of its own: the last line of what went wrong, empty when nothing did, and its output."""
+    """Runs code in a Python of its own: the last line of what went wrong, empty when nothing did, and its output.
+
+    Files of the working folder are not imported (`-P`); what only this process finds, such as gemnet in a checkout,
+    is found last.
+    """
+    command = [sys.executable, "-P", "-c", PATHS + code, *filter(None, sys.path), str(Path(__file__).parents[1])]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], env=dict(environ), capture_output=True, text=True, timeout=PATIENCE_S,
-            check=False,
-        )  # fmt: skip
+            command, env=dict(environ), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"no answer in {PATIENCE_S} s", []
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

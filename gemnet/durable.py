@@ -1,8 +1,14 @@
-"""Files that are whole after a power cut: written beside, synced, renamed, folder synced."""
+"""Files and folders that are whole after a power cut: written beside, synced, renamed, folder synced."""
 
+import errno
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # what renaming onto a folder with files says
+TRIES = 100  # of replacing a folder that others replace at the same time
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -48,6 +54,50 @@ def sync_tree(folder: Path) -> None:
             finally:
                 os.close(handle)
         sync_folder(Path(parent))
+
+
+def put_folder(draft: Path, home: Path, *, replace: bool = False) -> None:
+    """Gives a finished folder its name; several that do so at once each put a whole folder there.
+
+    Args:
+        draft: the folder, on the disk of `home`; see `sync_tree`.
+        home: its name, at which there is nothing or an empty folder.
+        replace: also take the place of a folder with files. It is renamed aside and deleted at the end; until the
+            second of two renames nobody finds a folder at `home`. Whatever ends this before, an interrupt too, the
+            old folder has its name again; after a kill between the renames it is in `.NAME-*` beside.
+
+    Raises:
+        OSError: one cannot be renamed; `draft` is where it was. Its `errno` is one of `OCCUPIED` for files at `home`.
+    """
+    if not replace:
+        os.rename(draft, home)
+        sync_folder(home.parent)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+    try:
+        _exchange(draft, home, aside)
+    except BaseException:
+        last = max((int(path.name) for path in aside.iterdir()), default=None)
+        if last is not None and not home.exists():
+            os.rename(aside / str(last), home)  # where this fails nothing is deleted
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_folder(home.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(draft: Path, home: Path, aside: Path) -> None:
+    """Moves what is at `home` into `aside`, numbered, until the draft could take its place."""
+    for number in range(TRIES):
+        if home.is_dir():
+            os.rename(home, aside / str(number))
+        try:
+            os.rename(draft, home)
+        except OSError as error:
+            if error.errno not in OCCUPIED or number == TRIES - 1:
+                raise
+        else:
+            return
 
 
 def file_sha256(path: Path) -> str:

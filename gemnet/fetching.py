@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .durable import sync_folder, sync_tree
+from .durable import OCCUPIED, put_folder, sync_tree
 from .errors import FileError, GemnetError, UsageError
 from .manifest import FILE, Manifest, list_files
 from .pretrained import Weights, find_weights
@@ -63,6 +64,8 @@ def fetch(
 ) -> Manifest:  # fmt: skip
     """Writes a release's files and manifest into a folder, which appears whole or not at all.
 
+    They are gathered in a new folder `.NAME-*` beside, so that several may fetch at once; only a kill leaves it.
+
     Args:
         ref, revision, cache_dir: as `gemnet.from_pretrained` takes them; packaged weights need not be fetched.
         to: the folder; it must not be there, or be empty.
@@ -79,15 +82,18 @@ def fetch(
     _check_room(to, force)
     release = open_release(place, cache_dir)
     home = Path(os.path.abspath(to))
-    draft = home.with_name(f".{home.name}.part")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        _copy(release, draft)
-        _put(draft, home)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{home.name}-", dir=home.parent, ignore_cleanup_errors=True
+        ) as scratch:
+            draft = Path(scratch, "draft")  # below, as it is to have the usual permissions
+            _copy(release, draft)
+            put_folder(draft, home, replace=force)
     except OSError as error:
+        if error.errno in OCCUPIED:  # filled since it was looked at
+            _check_room(to, force)
         raise UsageError(f"cannot write to {to}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return release.manifest
 
 
@@ -100,6 +106,7 @@ def _check_room(to: Path, force: bool) -> None:
 
 def _copy(release: Release, draft: Path) -> None:
     """Copies a release, and reads back what was written."""
+    draft.mkdir()
     for name in release.manifest.files:
         target = draft / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,22 +114,6 @@ def _copy(release: Release, draft: Path) -> None:
     release.manifest.write(draft / FILE)
     release.manifest.check(draft)
     sync_tree(draft)
-
-
-def _put(draft: Path, home: Path) -> None:
-    """Gives the draft its name; a folder that had it is moved aside before and removed after."""
-    old = home.with_name(f".{home.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if home.is_dir():
-        os.rename(home, old)
-    try:
-        os.rename(draft, home)
-    except OSError:
-        if old.is_dir():
-            os.rename(old, home)
-        raise
-    sync_folder(home.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_weights(weights: Weights) -> Check:

@@ -18,6 +18,7 @@ from .pretrained import Result, Weights, load_weights_list
 from .scale import MACROS
 
 TIMES = "models"  # the result that has latencies
+CHANS = 3  # of the images that they are of
 
 
 @dataclass(frozen=True)
@@ -98,20 +99,24 @@ def _entry(model: str, tag: str = "", weights: Weights | None = None) -> Entry:
     """The entry of a network; weights bring the one they were trained as."""
     variant = FAMILY[model]
     form = MACROS[variant.macro]
-    cell, net, classes, size = variant.load(), variant.net(), form.num_classes, form.img_size
+    cell, net, classes, image = variant.load(), variant.net(), form.num_classes, (CHANS, form.img_size, form.img_size)
     if weights is not None:
         cell, net = Cell.from_dict(weights.model_args["cell"]), NetConfig.from_dict(weights.model_args["net"])
-        classes, (_, size, _) = weights.cfg.get("num_classes", classes), weights.cfg.get("input_size", (3, size, size))
-    price = cost(cell, net, size, 3, classes)
+        classes, image = weights.cfg.get("num_classes", classes), tuple(weights.cfg.get("input_size", image))
+    chans, *sides = image
+    size = max(sides)
+    price = cost(cell, net, size, chans, classes)
     return Entry(
         model, tag, variant.cell, cell.key, bool(cell_notes(model).get("provisional")), size, classes, price.macs,
-        price.params, price.acts, price.peak_acts, _latency_ms(model, cell.key, price.params),
+        price.params, price.acts, price.peak_acts,
+        _latency_ms(model, cell.key, price.params, size, classes) if chans == CHANS else None,
         f"package: {weights.file}" if weights else "", weights.result if weights else None,
     )  # fmt: skip
 
 
-def _latency_ms(model: str, cell_key: str, params: int) -> float | None:
+def _latency_ms(*network: object) -> float | None:
+    """The time of a network, by its model, cell's key, params, size and classes; None when none was measured."""
     for row in timing()["rows"]:
-        if (row["model"], row["cell_key"], row["params"]) == (model, cell_key, params):
+        if tuple(row[field] for field in ("model", "cell_key", "params", "img_size", "num_classes")) == network:
             return float(row["p50_ms"])
     return None

@@ -71,7 +71,8 @@ def fetch(ref: str, to: Path, revision: str | None, force: bool, as_json: bool) 
 @click.option("--data", metavar="NAME", help="Data set they were trained on; the tag by default.")
 @click.option("--license", "licence", metavar="ID", help="Of the weights, where it is not the code's.")
 @click.option("--zoo", "target", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
-              help="Zoo to write to; the package's own by default.")
+              help="Zoo to write to, such as a checkout's; the package's own, the only one that weights are "
+                   "loaded from, by default.")
 @click.option("--force", is_flag=True, help="Replace weights of that name.")
 @JSON
 def promote_weights(

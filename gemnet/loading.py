@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import FileError, GemnetError, UnknownArgumentError
 from .foreign import parse_config
 from .pretrained import find_weights
-from .reading import MAX_JSON, read_json
+from .reading import MAX_JSON, parse_json
 from .release import CONFIG, WEIGHTS, Release, find_place, open_release
 
 if TYPE_CHECKING:
@@ -57,9 +57,10 @@ def _build(release: Release, kwargs: Mapping[str, Any]) -> "nn.Module":
 
     from .weights import most_bytes, read_tensors
 
-    config, place = release.file(CONFIG, MAX_JSON), release.place
+    config, place = release.folder / CONFIG, release.place
+    content = release.read(CONFIG, MAX_JSON)
     try:
-        arguments, cfg = parse_config(read_json(config))
+        arguments, cfg = parse_config(parse_json(content, str(config)))
         state = timm.create_model("gemnet", device="meta", pretrained_cfg=cfg, **arguments).state_dict()
     except GemnetError as error:
         raise FileError(f"{config} is refused: {error}") from None

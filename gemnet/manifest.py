@@ -7,6 +7,7 @@ It finds what was damaged, cut short, exchanged or mixed from two releases. It i
 the files and the manifest together is not found out, unless the manifest's own sha256 is known from elsewhere.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 from .durable import write_atomic
 from .errors import ConfigError, FileError, GemnetError, ManifestError
-from .reading import file_digest, read_json
+from .reading import file_digest, read_json, read_whole
 from .settings import from_dict
 
 SCHEMA = "gemnet.manifest/1"
@@ -113,17 +114,39 @@ class Manifest:
         Raises:
             ManifestError: not listed, missing, a link, no ordinary file, of another size or content.
         """
-        record = self.files.get(name)
-        if record is None:
-            raise ManifestError(f"{folder / FILE} does not list {name!r}")
+        record = self._record(folder, name)
         path = resolve_inside(folder, name, within)
         try:
             digest = file_digest(path, record.size)
         except FileError as error:
             raise ManifestError(str(error)) from None
-        if digest != record.sha256:
-            raise ManifestError(f"{folder / name} is damaged: its sha256 is {digest}, not {record.sha256}")
+        _check_digest(digest, record, folder / name)
         return folder / name
+
+    def read_file(self, folder: Path, name: str, *, within: Path | None = None) -> bytes:
+        """The bytes of one file, read once and found to be as listed: to parse these no later change matters.
+
+        Arguments and errors are those of `check_file`; memory is the file's listed size.
+        """
+        record = self._record(folder, name)
+        path = resolve_inside(folder, name, within)
+        try:
+            content = read_whole(path, record.size)
+        except FileError as error:
+            raise ManifestError(str(error)) from None
+        _check_digest(hashlib.sha256(content).hexdigest(), record, folder / name)
+        return content
+
+    def _record(self, folder: Path, name: str) -> FileRecord:
+        record = self.files.get(name)
+        if record is None:
+            raise ManifestError(f"{folder / FILE} does not list {name!r}")
+        return record
+
+
+def _check_digest(digest: str, record: FileRecord, path: Path) -> None:
+    if digest != record.sha256:
+        raise ManifestError(f"{path} is damaged: its sha256 is {digest}, not {record.sha256}")
 
 
 def describe(folder: Path, names: Sequence[str] = ()) -> Manifest:

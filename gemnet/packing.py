@@ -8,6 +8,7 @@ The files are named by their content, and the list is written last, so it never 
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from .release import CONFIG, WEIGHTS, verify_source
 LIST = "pretrained.json"
 NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 MAX_MB = 16  # of one file; larger weights are for the Hub
+CHANCE = 5.0  # standard errors above chance from which an accuracy is learnt
 
 
 def pack(
@@ -44,8 +46,10 @@ def pack(
         force: replace weights of that name.
 
     Raises:
-        UsageError: the name is none or is taken, the weights are too large, or the zoo cannot be written to.
-        GemnetError: the training is not over, or its folder holds another network than the name's.
+        UsageError: the name is none or is taken, the weights are too large or look untrained, or the zoo cannot be
+            written to.
+        GemnetError: the training is not over, its folder holds another network than the name's, or the weights are
+            not those that it wrote.
     """
     import timm
 
@@ -64,6 +68,8 @@ def pack(
     cfg = {field: value for field, value in saved.items() if getattr(own, field) != value}
     cfg |= {"license": licence} if licence else {}
     digest = hashlib.sha256(content).hexdigest()
+    if digest != (read_json(folder / TRAIN)["result"].get("weights_sha256") or digest):  # version 0.1 does not say
+        raise FileError(f"{folder / WEIGHTS} is not the file that the training of {TRAIN} wrote")
     file = f"weights/{name}-{digest[:8]}.safetensors"
     weights = Weights(file, digest, {part: arguments[part] for part in ("cell", "net")}, cfg, result)
     try:
@@ -93,16 +99,27 @@ def _read_result(folder: Path, data: str) -> Result:
     """What the training scored on its test split."""
     told = read_json(folder / TRAIN)
     try:
-        result, counts = told["result"], told["asked"]["data"]["counts"]
+        result, counts, classes = told["result"], told["asked"]["data"]["counts"], told["asked"]["data"]["classes"]
         test = result and result["test"]
         found = test and Result(data, "test", counts["test"], test["top1"], test["top5"])
+        least = least_learnt(found.images, len(classes)) if found else 0.0
+        learnt = not found or found.top1 >= least
     except (KeyError, TypeError):
         raise FileError(f"{folder / TRAIN} is no record of gemnet train") from None
     if result is None:
         raise UsageError(f"the training in {folder} is not over; finish it by gemnet train --resume")
     if found is None:
         raise UsageError(f"the training in {folder} scored no test split, so nothing can be said of its weights")
+    if not learnt:
+        raise UsageError(f"the weights in {folder} look untrained: {100 * found.top1:.1f} % of {found.images} test "
+                         f"images are right, at least {100 * least:.1f} % is asked for")  # fmt: skip
     return found
+
+
+def least_learnt(images: int, classes: int) -> float:
+    """The share of images, in [0, 1], that is so far above chance that it was learnt."""
+    chance = 1 / max(classes, 2)
+    return chance + CHANCE * math.sqrt(chance * (1 - chance) / max(images, 1))
 
 
 def _read_weights(folder: Path, arguments: dict[str, Any], cfg: dict[str, Any]) -> bytes:

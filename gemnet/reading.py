@@ -71,6 +71,16 @@ def file_digest(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
+def read_whole(path: Path, size: int) -> bytes:
+    """The bytes of an ordinary file of `size` bytes; raises FileError as `file_digest`."""
+    with open_file(path) as file:
+        found = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1) if found == size else b""
+    if found != size or len(content) != size:
+        raise FileError(f"{path} has {len(content) if found == size else found} bytes, not {size}")
+    return content
+
+
 def read_json(path: Path, most: int = MAX_JSON) -> dict[str, Any]:
     """The JSON object in a file.
 

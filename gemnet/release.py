@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from .download import download
 from .errors import FileError, ManifestError, UsageError
 from .foreign import as_mapping
 from .manifest import FILE, Manifest, resolve_inside
+from .pretrained import load_weights_list
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # what a model is loaded from
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -34,6 +37,11 @@ class Place:
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
+def is_registered(name: str) -> bool:
+    """Whether a text is the name of a registered model or of packaged weights, which win over a folder of that name."""
+    return name in FAMILY or (name.partition(".")[0] in FAMILY and name in load_weights_list())
+
+
 def find_place(ref: str | os.PathLike[str], revision: str | None = None) -> Place:
     """What a reference means.
 
@@ -51,7 +59,7 @@ def find_place(ref: str | os.PathLike[str], revision: str | None = None) -> Plac
         return _find_on_hub(rest, revision)
     if scheme == "local-dir":
         place = Place("folder", rest)
-    elif isinstance(ref, str) and text.partition(".")[0] in FAMILY:
+    elif isinstance(ref, str) and is_registered(text):
         place = Place("package", text)
     elif not isinstance(ref, str) or os.path.isdir(text):
         place = Place("folder", text)
@@ -59,18 +67,18 @@ def find_place(ref: str | os.PathLike[str], revision: str | None = None) -> Plac
         return _find_on_hub(text, revision)
     else:
         place = Place("package", text)
-    if revision:
+    if revision is not None:
         raise UsageError(f"only models on the Hub have revisions, {text!r:.200} is none")
     return place
 
 
 def _find_on_hub(text: str, revision: str | None) -> Place:
-    name, _, tag = text.partition("@")
+    name, at, tag = text.partition("@")
     if not REPO.fullmatch(name) or ".." in name or "--" in name:
         raise UsageError(f"{text!r:.200} is no folder here, and no model on the Hub, which is named ORG/NAME[@TAG]")
-    if tag and revision:
+    if at and revision is not None:
         raise UsageError(f"{text!r:.200} names a revision, and {revision!r:.60} is another; give one of them")
-    revision = revision or tag or None
+    revision = tag if at else revision
     if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
         raise UsageError(f"a revision is a tag, a branch or a commit, such as v1.0.0; got {revision!r:.60}")
     return Place("hub", name, revision)
@@ -103,13 +111,24 @@ class Release:
             ManifestError: it is not listed, too large or not what the manifest says.
             HubError: it cannot be downloaded.
         """
+        with self._ready(name, most):
+            return self.manifest.check_file(self.folder, name, within=self.cache)
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of a file, read once and verified; arguments and errors are those of `file`."""
+        with self._ready(name, most):
+            return self.manifest.read_file(self.folder, name, within=self.cache)
+
+    @contextmanager
+    def _ready(self, name: str, most: int | None) -> Iterator[None]:
+        """Downloads a file that may be so large; what is found to be wrong with it is told with a remedy."""
         record = self.manifest.files.get(name)
         if record is not None and most is not None and record.size > most:
             raise ManifestError(f"{self.folder / name} has {record.size} bytes, at most {most} are allowed")
         if self.cache is not None and record is not None:
             download(self.place.name, self.folder.name, name, self.cache)
         try:
-            return self.manifest.check_file(self.folder, name, within=self.cache)
+            yield
         except ManifestError as error:
             remedy = f"remove {self.folder.parents[1]} and load again" if self.cache else "copy or fetch it again"
             raise ManifestError(f"{error}; {remedy}") from None

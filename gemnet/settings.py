@@ -114,8 +114,9 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a JSON object, got {value!r:.60}")
         return {str(name): _typed(args[1], item, f"{where}.{name}") for name, item in value.items()}
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where}: expected a finite number, got {value}")
+    if is_number and not _is_finite(value):
+        shown = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else value
+        raise ConfigError(f"{where}: expected a finite number, got {shown}")
     if hint is float and is_number:
         return float(value)
     if hint is int and is_number and value == int(value):
@@ -123,6 +124,13 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if hint in (bool, str) and isinstance(value, hint):
         return value
     raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r:.60}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
 
 
 def _typed_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from .images import Images, MemoryImages, Share
 from .network import GemNet
 from .randomness import seeded
 from .recipe import Recipe
+from .release import is_registered
 from .saving import CONFIG, save_folder
 from .weights import load_weights
 
@@ -166,7 +167,8 @@ def describe_model(reference: str, model: GemNet, pretrained: bool) -> dict[str,
 
 def _place(reference: str) -> str:
     """A folder that holds a saved model, as timm names it; other references as they are."""
-    return f"local-dir:{reference}" if os.path.isfile(os.path.join(reference, CONFIG)) else reference
+    is_folder = not is_registered(reference) and os.path.isfile(os.path.join(reference, CONFIG))
+    return f"local-dir:{reference}" if is_folder else reference
 
 
 def _create(name: str, **options: Any) -> GemNet:

@@ -18,16 +18,16 @@ def path(*parts: str) -> Path:
 
 
 def user_folder() -> Path:
-    """The user's own zoo; it need not exist."""
+    """The user's own zoo; it need not exist. A `~NAME` that nobody is called stays as it is."""
     if os.environ.get("GEMNET_ZOO"):
-        return Path(os.environ["GEMNET_ZOO"]).expanduser()
+        return Path(os.path.expanduser(os.environ["GEMNET_ZOO"]))
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Application Support"
     else:
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "gemnet" / "zoo"
+    return Path(os.path.expanduser(base), "gemnet", "zoo")
 
 
 def find(kind: str, name: str) -> Path | None:

@@ -172,6 +172,19 @@ def test_bytes_go_in_where_asked(source, samples, tmp_path):
     np.testing.assert_array_equal(model.logits(samples.images[:20]), with_floats)
 
 
+@pytest.mark.parametrize("files", [
+    {"config.json": '{"architecture": "gemnet"}', "model.safetensors": "weights"}, {"README.md": "# Mine"},
+    {"config.json": "no JSON"}, {"config.json": "[]"},
+], ids=str)  # fmt: skip
+def test_files_that_no_export_wrote_are_never_replaced(files, source, samples, plan, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    said: list[str] = []
+    with pytest.raises(UsageError, match=r"is not of an export and would be replaced; choose another folder by --out"):
+        export_bundle(source, tmp_path, plan, samples, said.append)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files and not said
+
+
 def test_folders_that_cannot_be_written_are_named(source, samples, plan, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UsageError, match="cannot write to"):

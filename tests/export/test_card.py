@@ -21,6 +21,7 @@ from gemnet.errors import CardError
 from gemnet.export.card import check_card, environment, family_card, measured, render, write_card
 from gemnet.export.card_facts import DATA, Facts, licence
 from gemnet.export.card_figures import COMMENT, FORMS, Sources, check_figures, without_sources
+from gemnet.recipe import load, override
 
 VARIANT = FAMILY["gemnet_a_cifar"]
 REPO, TAG = "acme/gemnet-a-cifar", "v1.2.3"
@@ -28,8 +29,8 @@ REPO, TAG = "acme/gemnet-a-cifar", "v1.2.3"
 
 def report() -> dict:
     cell, net = VARIANT.load(), VARIANT.net()
-    file = {"size_mb": 1.29, "images": 512, "accuracy": 0.9023, "agreement": 1.0, "max_rel_diff": 4.9e-06,
-            "inputs": {"images": ["batch", 3, 32, 32]}}  # fmt: skip
+    file = {"size_mb": 1.29, "data": "npz:/mine/cifar-10 v2.npz", "images": 512, "accuracy": 0.9023, "agreement": 1.0,
+            "max_rel_diff": 4.9e-06, "inputs": {"images": ["batch", 3, 32, 32]}}  # fmt: skip
     return {
         "model": "gemnet_a_cifar", "cell": cell.to_dict(), "net": net.to_dict(), "image": [3, 32, 32],
         "num_classes": 10, "weights": "sha256 0", "metrics": {}, "cost": vars(cost(cell, net, 32, 3, 10)),
@@ -162,6 +163,12 @@ def test_its_examples_are_python(folder):
         ("model-index:", "model-index: 3", "is no model card"),
         ("  results:", "  result:", "is no model card"),
         ("---\n", "", "says datasets: None"),
+        ("name: gemnet-a-cifar", "name: best", "from the files it is"),
+        ("| parameters | 309,738<!-- count: report.json#/cost/params -->", "| parameters |", "from the files it is"),
+        ("figures are not the paper's", "figures beat the paper's by ten points", "from the files it is"),
+        ("checked before", "checked and nothing else before", "from the files it is"),
+        ("model = gemnet.from_pretrained(", "model = gemnet.load_anything(", "from the files it is"),
+        ('"hf-hub:', '"hub:', "from the files it is"),
     ],
 )
 def test_a_card_that_was_changed_is_found_out(folder, said, instead, words):
@@ -174,12 +181,72 @@ def test_a_card_that_was_changed_is_found_out(folder, said, instead, words):
     assert words in str(error.value)
 
 
-def test_words_of_a_card_may_be_changed(folder):
+@pytest.mark.parametrize("end", ["\n", "Better."])
+def test_nothing_may_follow_a_card(folder, end):
     card = write_card(folder, REPO, TAG)
-    count = check_card(folder)
-    text = card.read_text(encoding="utf-8").replace("## Limits and bias", "Thanks, CIFAR-10.\n\n## L")
-    card.write_text(text, encoding="utf-8")
-    assert check_card(folder) == count
+    card.write_text(card.read_text(encoding="utf-8") + end, encoding="utf-8")
+    with pytest.raises(CardError, match="gemnet publish --dry-run writes a release with its card anew"):
+        check_card(folder)
+
+
+def test_a_card_that_names_no_release_is_refused(folder):
+    card = write_card(folder, REPO, TAG)
+    card.write_text(card.read_text(encoding="utf-8").replace("hf-hub:", "hub:"), encoding="utf-8")
+    with pytest.raises(CardError, match="never says which release it is of"):
+        check_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value"),
+    [
+        ("train.json", ("asked", "data"), {}), ("train.json", ("asked", "data"), None),
+        ("train.json", ("asked", "recipe"), []), ("train.json", ("asked", "model", "name"), 3),
+        ("train.json", ("hardware",), 1), ("train.json", ("result",), []), ("train.json", ("result", "test"), 7),
+        ("train.json", ("asked", "data", "mean"), "x"), ("report.json", ("files",), []),
+        ("report.json", ("files",), {}), ("report.json", ("files", "model.onnx"), {}), ("report.json", ("image",), 3),
+        ("report.json", ("versions",), None), ("report.json", ("machine",), []),
+    ],
+)  # fmt: skip
+def test_junk_in_a_file_is_one_clear_error(folder, file, path, value):
+    write_card(folder, REPO, TAG)
+    change(folder, file, *path, to=value)
+    for action in (lambda: write_card(folder, REPO, TAG), lambda: check_card(folder)):
+        with pytest.raises(CardError) as error:
+            action()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("cells/cell2.json", "cell2"), ("v1.2.json", "v1.2"), ("2nd cell.json", "2nd cell"), ("a_b.cifar10", r"a\_b")],
+)
+def test_a_models_name_may_have_digits(folder, name, title):
+    change(folder, "train.json", "asked", "model", "name", to=name)
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    assert f"\n# {title}<!-- name: train.json#/asked/model/name -->\n" in text
+    check_card(folder)
+
+
+def test_the_command_to_finetune_is_one_that_train_takes(folder):
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    assert "--data folder:my-images --recipe finetune --set img_size=32 --out tuned" in text
+    assert override(load("finetune"), ["img_size=32"]).img_size == 32
+
+
+def test_images_without_labels_have_no_accuracy(folder):
+    shown = without_sources(write_card(folder, REPO, TAG).read_text(encoding="utf-8"))
+    assert "Accuracy and agreement are of 512 images of the validation split of cifar-10 v2;" in shown
+    for name in ("model.onnx", "model.int8.onnx"):
+        change(folder, "report.json", "files", name, "accuracy", to=None)
+    shown = without_sources(write_card(folder, REPO, TAG).read_text(encoding="utf-8"))
+    assert "Agreement is of 512 images of cifar-10 v2;" in shown
+
+
+def test_one_is_no_plural(folder):
+    shown = without_sources(write_card(folder, REPO, TAG).read_text(encoding="utf-8"))
+    assert "20 epochs took" in shown and "\n1 thread and PyTorch" in shown
+    change(folder, "train.json", "result", "epochs_run", to=1)
+    assert "\n1 epoch took" in without_sources(write_card(folder, REPO, TAG).read_text(encoding="utf-8"))
 
 
 def test_a_source_that_was_changed_is_found_out(folder):
@@ -280,7 +347,8 @@ def test_the_cells_origin_is_its_own_or_the_zoos(folder):
     (folder / "cell.json").unlink()
     change(folder, "report.json", "cell", to={**found, **other})
     change(folder, "train.json", "asked", "model", "cells", to=[{**found, **other}])
-    assert "not recorded how this cell was found" in write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    assert "not recorded how this cell was found" in text and "found by a search" not in text
 
 
 def test_the_study_of_a_cell_is_found_among_the_results():
@@ -348,6 +416,31 @@ def test_the_command_writes_and_checks(folder, tmp_path):
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: a number without a source in the card: '9 of 10 like it'")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "say by --repo ORG/NAME"), (["--repo", "mine"], "a repository is named ORG/NAME"),
+        (["--repo", 'a/b") # <!-- x'], "a repository is named ORG/NAME"),
+        (["--repo", REPO, "--tag", 'v1"'], "a tag is a version such as v1.0.0"),
+    ],
+)  # fmt: skip
+def test_the_command_refuses_names_that_the_hub_has_not(folder, options, words):
+    done = CliRunner().invoke(main, ["card", str(folder), *options])
+    assert done.exit_code == 2 and words in done.stderr
+    assert not (folder / "README.md").exists()
+
+
+def test_a_releases_card_is_not_written_over(folder, tmp_path):
+    (folder / "manifest.json").write_text("{}")
+    command = ["card", str(folder), "--repo", REPO, "--tag", TAG]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2 and f"gemnet publish MODEL --repo {REPO} --tag {TAG} --dry-run" in done.stderr
+    assert not (folder / "README.md").exists()
+    assert CliRunner().invoke(main, [*command, "--out", str(tmp_path / "card.md")]).exit_code == 0
+    write_card(folder, REPO, TAG)
+    assert CliRunner().invoke(main, ["card", str(folder), "--check"]).exit_code == 0
 
 
 def test_the_command_line_stays_light():

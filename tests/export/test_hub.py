@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from loopback_answers import Answer
 
-from gemnet.errors import GemnetError, HubError, ManifestError
+from gemnet.errors import GemnetError, HubError, ManifestError, ReleaseError
 from gemnet.export import hub as publishing
 from gemnet.export import remote
 from gemnet.export.hub import publish
-from gemnet.manifest import FILE, describe
+from gemnet.manifest import FILE, Manifest, describe
 
 DOCS = re.sub(r"\b[0-9a-f]{8}\b", "COMMIT", (Path(__file__).parents[2] / "docs" / "publish.md").read_text())
 REPO, TAG, TOKEN = "lab/tiny", "v1.0.0", "hf_Secret0123456789"
@@ -127,6 +127,21 @@ def test_a_private_repository_is_made_private(lab, folder):
     lab.repos[REPO].private = False
     with pytest.raises(HubError, match="lab/tiny is public already"):
         publish(change(folder), REPO, "v1.0.1", private=True)
+    with pytest.raises(HubError, match="lab/tiny is public already"):
+        publish(folder, REPO, private=True, dry_run=True)
+
+
+def test_private_is_not_passed_over_when_the_tag_is_there(lab, folder):
+    publish(folder, REPO, TAG)
+    with pytest.raises(HubError, match="lab/tiny is public already; leave out --private, or make it private"):
+        publish(folder, REPO, TAG, private=True)
+
+
+def test_a_repository_that_somebody_else_makes_public_meanwhile_gets_nothing(lab, folder):
+    lab.fail("create", first=lambda: lab.add_repo(REPO))
+    with pytest.raises(HubError, match="lab/tiny is public already"):
+        publish(folder, REPO, TAG, private=True)
+    assert lab.repos[REPO].files == {} and "commit" not in lab.log
 
 
 # What goes wrong, what is said, and whether the release is there all the same.
@@ -330,6 +345,38 @@ def test_a_folder_that_is_not_as_its_manifest_says_is_not_sent(lab, folder):
     with pytest.raises(ManifestError, match=r"model\.safetensors is damaged"):
         publish(folder, REPO, TAG)
     assert lab.log == []
+
+
+def add_link(folder: Path) -> None:
+    (folder.parent / "secret").write_text("key")
+    (folder / "key").symlink_to("../secret")
+
+
+UNLISTED = {
+    "file": (lambda folder: (folder / ".env").write_text("KEY=1"), r"\.env is not listed in manifest\.json"),
+    "link": (add_link, "key is a link"),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "while it reads", "while it makes the repository"])
+@pytest.mark.parametrize("case", UNLISTED)
+def test_a_file_that_the_manifest_does_not_list_is_not_sent(lab, folder, case, when):
+    add, message = UNLISTED[case]
+    if when == "before":
+        add(folder)
+    else:
+        lab.fail("info" if when == "while it reads" else "create", first=lambda: add(folder))
+    with pytest.raises(GemnetError, match=message):
+        publish(folder, REPO, TAG)
+    assert not {"commit", "preupload", "batch", "upload"} & set(lab.log)
+
+
+def test_a_path_outside_the_manifest_is_no_part_of_a_commit(lab, folder, monkeypatch):
+    (folder / ".env").write_text("KEY=1")
+    monkeypatch.setattr(publishing, "check_manifest", lambda folder: Manifest.read(folder / FILE))
+    with pytest.raises(ReleaseError, match=r"\.env is not listed in manifest\.json; lab/tiny was made and is empty"):
+        publish(folder, REPO, TAG)
+    assert lab.repos[REPO].files == {} and "commit" not in lab.log
 
 
 def test_a_file_that_changes_while_it_is_sent_gets_no_tag(lab, folder):

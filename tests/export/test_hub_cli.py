@@ -80,6 +80,16 @@ def test_a_release_folder_is_published_as_it_is(lab, release_folder):
     assert 'is the card of another release: it never says "hf-hub:lab/other@v1.0.0"' in wrong.stderr
 
 
+def test_options_for_what_is_in_a_release_are_refused_for_one_that_is_written(lab, release_folder, tmp_path):
+    asked = ("--precision", "fp32", "--data", "fashion-mini", "--benchmark", "lab/x:top1", "--out", tmp_path / "out")
+    said = run(release_folder, "--repo", REPO, "--tag", TAG, *asked)
+    assert said.exit_code == 2
+    wanted = "is a release, published as it is; leave out --precision, --data, --benchmark, --out\n"
+    assert said.stderr.endswith(wanted)
+    assert "leave out --data\n" in run(release_folder, *PUBLISH).stderr
+    assert lab.log == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -3,6 +3,7 @@ import contextlib
 import http.client
 import io
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,6 +124,38 @@ def test_a_file_that_says_nothing_of_itself_is_refused(bundle, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"garbage")
     with pytest.raises(ValueError, match="cannot be loaded"):
         Model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.fp16.onnx", "model.int8.onnx"])
+def test_a_file_that_is_not_the_one_listed_is_refused_before_it_is_loaded(name, bundle, tmp_path, photos):
+    folder = Path(shutil.copytree(bundle.folder, tmp_path / "copy"))
+    command = [sys.executable, str(folder / "infer.py"), str(photos / "below"), "--model", str(folder / name)]
+    Model(folder / name)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"Error: {folder / name} is damaged: its sha256 is " in done.stderr
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"cannot be compared with .*config\.json"):
+        Model(folder / name)
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '{"schema": "gemnet.bundle/1", "files": {"other.onnx": "0"}}'])
+def test_a_config_that_lists_no_such_file_is_passed_over(config, bundle, tmp_path):
+    shutil.copyfile(bundle.folder / "model.onnx", tmp_path / "model.onnx")
+    (tmp_path / "config.json").write_text(config)
+    assert Model(tmp_path).labels
+
+
+@pytest.mark.parametrize("option", [["--json"], []])
+def test_a_reader_that_has_enough_ends_it_quietly(option, bundle, photos):
+    command = [sys.executable, str(bundle.folder / "infer.py"), str(photos / "below"), *option]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before anything is printed
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 1
 
 
 @contextlib.contextmanager

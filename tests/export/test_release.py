@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -18,11 +19,13 @@ from gemnet import gemnet as entry_points
 from gemnet import zoo
 from gemnet.durable import file_sha256
 from gemnet.errors import CardError, ExportError, GemnetError, ManifestError, ReleaseError, UsageError
+from gemnet.export import release as releasing
 from gemnet.export.fitness import check_onnx, check_release, check_trained
 from gemnet.export.infer import Model
 from gemnet.export.release import Wish, assemble, is_release
 from gemnet.manifest import FILE, Manifest, describe
 from gemnet.packing import pack
+from gemnet.pretrained import Weights
 from gemnet.saving import save_folder
 
 REPO, TAG = "lab/tiny", "v1.0.0"
@@ -111,6 +114,9 @@ UNFIT = {
         lambda folder: change_weights(folder, lambda name, v: v * 2 if name == "head.fc.weight" else v, honest=False),
         r"^model.safetensors is not the file that the training of train.json wrote",
     ),
+    "result of text": (lambda folder: rewrite(folder, "train.json", lambda t: t.update(result="x")), "gemnet train w"),
+    "no top1": (lambda folder: rewrite(folder, "train.json", result_of(None)), r"it says that None of \d+ images"),
+    "more than all": (lambda folder: rewrite(folder, "train.json", result_of(1e9)), r"it says that 1000000000.0 of"),
     "another network": (
         lambda folder: rewrite(folder, "train.json", lambda t: t["asked"]["model"]["cells"][0]["ops"].reverse()),
         "different networks",
@@ -155,6 +161,7 @@ def test_a_registered_name_is_published_with_the_weights_of_the_package(trained,
     save_folder(model, trained)
     told = {"cells": [cell.to_dict() for cell in dict.fromkeys(model.cells)], "net": model.net.to_dict()}
     rewrite(trained, "train.json", lambda train: train["asked"]["model"].update(name="gemnet_a_cifar", **told))
+    change_weights(trained, lambda _, value: value)  # records which they are
     pack(trained, "gemnet_a_cifar.test", data="fashion-mini", target=home)
     monkeypatch.setattr(zoo, "PACKAGE", home)
     try:
@@ -196,6 +203,76 @@ def test_a_folder_of_other_files_is_left_alone(trained, tmp_path):
         assemble(str(trained), tmp_path / "out", WISH)
 
 
+def test_a_link_or_a_file_is_no_place_for_a_release(trained, release, tmp_path):
+    places = {"file": tmp_path / "file", "dangling": tmp_path / "dangling", "link": tmp_path / "link"}
+    places["file"].write_text("notes")
+    places["dangling"].symlink_to(tmp_path / "nowhere")
+    places["link"].symlink_to(release)
+    for place in places.values():
+        with pytest.raises(UsageError, match="is a link or a file, and stays; choose another folder by --out"):
+            assemble(str(trained), place, WISH)
+    assert places["file"].read_text() == "notes"
+    assert os.readlink(places["dangling"]) == str(tmp_path / "nowhere") and os.readlink(places["link"]) == str(release)
+
+
+def test_an_interrupt_between_the_renames_keeps_the_earlier_release(trained, release, monkeypatch):
+    before, rename = describe(release), os.rename
+
+    def interrupt(source, target):
+        if Path(target) == release and Path(source).name == "release" and ".release-" in str(source):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        assemble(str(trained), release, Wish(REPO, "v1.0.1", data="fashion-mini"))
+    assert describe(release) == before
+    assert {path.name for path in release.parent.iterdir()} == {"tiny", "release"}
+
+
+def test_an_earlier_release_that_is_changed_meanwhile_stays(trained, release):
+    def edit(what: str) -> None:
+        if what == "writing the card":
+            (release / "README.md").write_text("Better.")
+
+    with pytest.raises(ReleaseError, match="was changed after it was written"):
+        assemble(str(trained), release, WISH, edit)
+    assert (release / "README.md").read_text() == "Better."
+
+
+def test_a_trained_folder_with_a_readme_is_no_release(trained):
+    assert (trained / FILE).is_file()
+    (trained / "README.md").write_text("# My training")
+    assert not is_release(str(trained))
+    (trained / FILE).write_text("{}")
+    assert not is_release(str(trained))
+
+
+@pytest.mark.parametrize(("sha256", "fits"), [("a" * 64, True), ("b" * 64, False)])
+def test_a_name_with_its_tag_stands_for_those_weights_alone(monkeypatch, tmp_path, sha256, fits):
+    args = {"cell": {}, "net": {}}
+    listed = {f"gemnet_a_cifar.{tag}": Weights(f"weights/{tag}.safetensors", letter * 64, args)
+              for tag, letter in (("cifar10", "a"), ("more", "b"))}  # fmt: skip
+    monkeypatch.setattr("gemnet.pretrained.load_weights_list", lambda: listed)
+    asked = []
+
+    def load_source(name, data):
+        asked.append(name)
+        return SimpleNamespace(weights="sha256 " + "a" * 64)
+
+    monkeypatch.setattr(releasing, "load_source", load_source)
+    monkeypatch.setattr(releasing, "_copy_model", lambda *_: None)
+    name = next(name for name, weights in listed.items() if weights.sha256 == sha256)
+    monkeypatch.setattr(releasing, "check_trained", refuse)
+    with pytest.raises(ReleaseError if fits else UsageError, match="reached" if fits else "not those that gemnet_a_ci"):
+        assemble(name, tmp_path / "out", Wish(REPO))
+    assert asked == ["gemnet_a_cifar"]
+
+
+def refuse(_folder: Path) -> None:
+    raise ReleaseError("reached")
+
+
 def dirty(change):
     """Changes a release and lists the change, as somebody who edits a release by hand would."""
 
@@ -230,7 +307,7 @@ SPOILT = {
     "no licence": (dirty(replaced("README.md", "license: apache-2.0\n", "")), CardError, "license: None"),
     "other licence": (dirty(replaced("config.json", "apache-2.0", "mit")), ReleaseError, "the config's 'mit'"),
     "better figure": (dirty(replaced("README.md", f" %{TOP1}", f"9 %{TOP1}")), CardError, "the card says"),
-    "other repository": (dirty(replaced("README.md", '"hf-hub:lab/tiny', '"hf-hub:lab/x')), ReleaseError, "never says"),
+    "other repository": (dirty(replaced("README.md", "lab/tiny", "other/tiny")), ReleaseError, "never says"),
     "other weights": (
         dirty(lambda folder: rewrite(folder, "report.json", lambda report: report["metrics"].update(accuracy=0.3))),
         ReleaseError, r"not the weights that were trained: 30\.0 % of 256 images of fashion-mini are right",
@@ -280,9 +357,14 @@ def test_an_onnx_file_that_differs_from_its_weights_is_refused(release):
         ({"repo": "tiny"}, "named ORG/NAME"),
         ({"repo": "lab/../x"}, "named ORG/NAME"),
         ({"repo": "lab/a--b"}, "named ORG/NAME"),
+        ({"repo": "lab/tiny-"}, "named ORG/NAME as the Hub allows it"),
+        ({"repo": "lab/tiny.git"}, r"as the Hub allows it: .*\.git"),
         ({"repo": "lab/" + "x" * 99}, "named ORG/NAME"),
         ({"repo": "lab/tiny", "tag": "newest"}, r"a tag is a version such as v1\.0\.0, got 'newest'"),
         ({"repo": "lab/tiny", "tag": "v1.0.0;ls"}, "a tag is a version"),
+        ({"repo": "lab/tiny", "tag": "v1.0.٣"}, "a tag is a version"),
+        ({"repo": "lab/tiny", "tag": "v1.0.0-a..b"}, "a tag is a version"),
+        ({"repo": "lab/tiny", "tag": "v1.0.0.lock"}, "a tag is a version"),
         ({"repo": "lab/tiny", "benchmark": "fashion"}, "ORG/DATASET:TASK"),
     ],
 )

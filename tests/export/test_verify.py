@@ -49,11 +49,11 @@ def kept(tmp_path):
     """A folder with an older export in it, and a check that nothing has touched it."""
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "model.onnx").write_bytes(b"the old one")
+    old = {"config.json": b'{"schema": "gemnet.bundle/1"}', "model.onnx": b"the old one"}
+    for name, content in old.items():
+        (folder / name).write_bytes(content)
     yield folder
-    assert [(path.name, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()] == [
-        ("model.onnx", b"the old one")
-    ]
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == old
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

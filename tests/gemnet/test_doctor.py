@@ -154,6 +154,8 @@ def test_versions_are_compared_as_numbers(version, floor, expected):
 @pytest.mark.parametrize(
     ("variables", "threads", "state"),
     [({"OMP_NUM_THREADS": "2"}, 2, OK), ({"OMP_NUM_THREADS": "3"}, 1, NOTE), ({}, 8, NOTE), ({}, 1, OK),
+     ({"OMP_NUM_THREADS": "2,4"}, 1, OK), ({"OMP_NUM_THREADS": " 4 , 2"}, 1, NOTE),
+     ({"OMP_NUM_THREADS": "2,"}, 1, NOTE), ({"OMP_NUM_THREADS": "9" * 5000}, 1, NOTE),
      ({"OMP_NUM_THREADS": "many"}, 1, NOTE), ({"OMP_NUM_THREADS": "0"}, 1, NOTE), ({"OMP_NUM_THREADS": ""}, 1, NOTE)],
 )  # fmt: skip
 def test_threads_are_held_against_the_cores_that_may_be_used(monkeypatch, variables, threads, state):
@@ -213,6 +215,13 @@ def test_a_gpu_that_is_not_used_is_named(tmp_path, monkeypatch, torch, driver, v
         ({"HF_HOME": "/a", "HF_HUB_CACHE": "/b"}, NOTE, "downloads go to /b", "unset HF_HUB_CACHE"),
         ({"HF_ENDPOINT": "hub.example"}, BROKEN, "is no address", "unset HF_ENDPOINT"),
         ({"HF_TOKEN": "hf_secret x"}, BROKEN, "HF_TOKEN has white space", "unset HF_TOKEN"),
+        ({"HF_TOKEN": '"hf_secret"'}, BROKEN, "HF_TOKEN has quotes", "unset HF_TOKEN"),
+        ({"HF_ENDPOINT": "https://"}, BROKEN, "is no address", "unset HF_ENDPOINT"),
+        ({"HF_ENDPOINT": "https://hub.example "}, BROKEN, "is no address", "unset HF_ENDPOINT"),
+        ({"HF_ENDPOINT": "http://[::1"}, BROKEN, "is no address", "unset HF_ENDPOINT"),
+        ({"HF_ENDPOINT": "http://localhost:8080/hub/"}, OK, "none contradicts", ""),
+        ({"HF_HUB_CACHE": "/a/./b", "HUGGINGFACE_HUB_CACHE": "/a/b/"}, OK, "none contradicts", ""),
+        ({"HF_HOME": ""}, NOTE, "HF_HOME is empty, which the client takes for the working folder", "unset HF_HOME"),
         ({"HF_HUB_OFFLINE": "1"}, NOTE, "HF_HUB_OFFLINE keeps", "unset HF_HUB_OFFLINE"),
         ({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1"}, OK, "none contradicts", ""),
         ({"TRANSFORMERS_OFFLINE": "yes"}, NOTE, "TRANSFORMERS_OFFLINE keeps", "unset TRANSFORMERS_OFFLINE"),
@@ -229,15 +238,25 @@ def test_variables_that_contradict_are_named(variables, state, words, fix):
     "variables",
     [{}, {"HF_HOME": "~/x"}, {"XDG_CACHE_HOME": "/c", "HF_HUB_OFFLINE": "on"},
      {"HUGGINGFACE_HUB_CACHE": "/d", "HF_HUB_OFFLINE": "", "TRANSFORMERS_OFFLINE": "1"},
-     {"HF_HOME": "$HOME/y", "HF_HUB_CACHE": "~/z", "HF_HUB_OFFLINE": "no", "TRANSFORMERS_OFFLINE": "1"}],
+     {"HF_HOME": "$HOME/y", "HF_HUB_CACHE": "~/z", "HF_HUB_OFFLINE": "no", "TRANSFORMERS_OFFLINE": "1"},
+     {"HF_HOME": "/a/./b/"}, {"HF_HOME": ""}, {"HF_HUB_CACHE": ""}],
 )  # fmt: skip
 def test_variables_mean_what_the_client_takes_them_for(variables):
     code = "import huggingface_hub.constants as c; print(c.HF_HOME, c.HF_HUB_CACHE, c.HF_HUB_OFFLINE, sep=chr(10))"
     clean = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, env=clean | variables, capture_output=True, text=True, check=True)
-    ours = doctor_hub.home(variables), doctor_hub.cache(variables), doctor_hub.is_offline(variables)
-    assert done.stdout.split("\n")[:3] == list(map(str, ours))
+    own_home, own_cache, offline = done.stdout.split("\n")[:3]
+    assert (Path(own_home), Path(own_cache)) == (doctor_hub.home(variables), doctor_hub.cache(variables))
+    assert offline == str(doctor_hub.is_offline(variables))
+
+
+@pytest.mark.parametrize("home", ["/a/", "/a/./b/.", ""])
+def test_a_folder_written_in_another_way_was_not_set_too_late(monkeypatch, home):
+    hub = SimpleNamespace(constants=SimpleNamespace(
+        HF_HOME=home, HF_HUB_CACHE=os.path.join(home, "hub"), HF_HUB_OFFLINE=False))  # fmt: skip
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert [f.state for f in doctor_hub.check_late({"HF_HOME": home}, {})] == [OK]
 
 
 def test_variables_set_too_late_are_named(monkeypatch):
@@ -290,6 +309,31 @@ def test_links_that_lead_nowhere_are_named_and_mended(tmp_path):
     assert "1 links of models--acme--gem net lead nowhere (config.json)" in finding.text
     subprocess.run(finding.fix, shell=True, check=True)
     assert doctor_hub.check_cache(variables, {})[0].state == OK
+
+
+def test_files_of_the_working_folder_are_not_imported(packages, tmp_path, monkeypatch):
+    variables = packages(torch=FAKE_TORCH, torchvision="__version__ = '0.30'", timm=FAKE_TIMM)
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "json.py").write_text("raise SystemExit('a file of the working folder was imported')")
+    monkeypatch.chdir(tmp_path / "cwd")
+    assert "error" not in doctor_stack.import_stack(variables)
+
+
+def test_what_only_this_process_finds_is_found_last(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("")
+    (tmp_path / "json.py").write_text("raise SystemExit('it hides a package')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert doctor_stack.run("import json, only_here, gemnet", {"PATH": os.environ["PATH"]}) == ("", [])
+
+
+def test_a_home_of_nobody_is_named(monkeypatch):
+    variables = {"GEMNET_ZOO": "~nobody-is-called-so/x"}
+    (finding,) = doctor_package.check_folders(variables, {})
+    assert (finding.state, finding.fix) == (BROKEN, "unset GEMNET_ZOO")
+    assert "there is no home of ~nobody-is-called-so" in finding.text
+    monkeypatch.setenv("GEMNET_ZOO", variables["GEMNET_ZOO"])
+    done = CliRunner().invoke(main, ["list", "--json"])
+    assert done.exit_code == 0, done.output
 
 
 def test_folders_that_variables_name_must_be_writable(tmp_path):

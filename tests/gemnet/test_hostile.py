@@ -178,6 +178,10 @@ CASES = {
     "a depth of 10^9": (set_config(model_args__net__stages=[{"depth": 10**9, "node_chs": 1, "out_chs": 1}]), "1 to 64"),
     "10^6 stages": (set_config(model_args__net__stages=[{"depth": 1, "node_chs": 1, "out_chs": 1}] * 10**4), "1 to 8"),
     "a width of 1e400": (replace_text('"head_chs": 16', '"head_chs": 1e400'), "expected a finite number"),
+    "a crop of 10^400": (set_config(pretrained_cfg__crop_pct=10**400), "crop_pct: expected a finite number"),
+    "a depth of 10^4000": (
+        set_config(model_args__net__stages=[{"depth": 10**4000, "node_chs": 1, "out_chs": 1}]), "depth: expected a fin"
+    ),
     "4 GB of parameters": (set_config(model_args__net=HUGE), r"may have 1e\+09 parameters"),
     "a checkpoint to load": (set_config(model_args__checkpoint_path="/tmp/x.pth"), "unknown field of model_args"),
     "a file to load": (set_config(pretrained_cfg__file="/tmp/x.pth", pretrained_cfg__state_dict={"a": 1}), "loaded"),

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from gemnet import zoo
 from gemnet.catalog import FAMILY
 from gemnet.cli import main
+from gemnet.cost import cost
 from gemnet.listing import list_models, table, timing
 from gemnet.listing_page import to_html
 
@@ -63,6 +64,25 @@ def test_weights_are_listed_as_what_they_were_trained_as(weights):
     assert entry.weights == "package: weights/test.safetensors"
     assert rows["gemnet_a_cifar.bare"].result is None
     assert rows["gemnet_a"].weights == ""
+
+
+@pytest.mark.parametrize(
+    ("cfg", "kept"),
+    [({}, True), ({"input_size": [3, 32, 32]}, True), ({"input_size": [1, 28, 28]}, False),
+     ({"input_size": [3, 64, 64]}, False), ({"num_classes": 11}, False)],
+)  # fmt: skip
+def test_a_cost_is_of_the_weights_own_images(weights, tmp_path, cfg, kept):
+    form = FAMILY["gemnet_a_cifar"]
+    cell, net = form.load(), form.net()
+    listed = json.loads((tmp_path / "pretrained.json").read_text())
+    own = {"cell": cell.to_dict(), "net": net.to_dict()}
+    listed["weights"][NAME].update(cfg=cfg, model_args=own)
+    (tmp_path / "pretrained.json").write_text(json.dumps(listed))
+    (entry,) = (entry for entry in list_models() if entry.name == NAME)
+    chans, _, size = cfg.get("input_size", [3, 32, 32])
+    price = cost(cell, net, size, chans, cfg.get("num_classes", 10))
+    assert (entry.macs, entry.params, entry.img_size) == (price.macs, price.params, size)
+    assert (entry.latency_ms is not None) == kept
 
 
 def test_the_command_shows_names_costs_and_scores(weights):

@@ -7,14 +7,27 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
 import torch
 
 import gemnet
+from gemnet import fetching, loading
 from gemnet.config import NetConfig, Stage
-from gemnet.errors import FileError, HubError, ManifestError, NoWeightsError, UnknownArgumentError, UsageError
+from gemnet.errors import (
+    ConfigError,
+    FileError,
+    HubError,
+    ManifestError,
+    NoWeightsError,
+    UnknownArgumentError,
+    UsageError,
+)
+from gemnet.export.source import load_source
+from gemnet.export.trained import is_trained_folder, load_trained
 from gemnet.fetching import fetch, unlisted, verify
 from gemnet.manifest import describe
 from gemnet.release import Place, find_place
@@ -335,11 +348,55 @@ def test_files_that_are_not_listed_are_never_read(folder, published, hub):
         ("local-dir:a/b@c", Place("folder", "a/b@c")),
         ("gemnet_a_cifar", Place("package", "gemnet_a_cifar")),
         ("gemnet_a_cifar.cifar10", Place("package", "gemnet_a_cifar.cifar10")),
+        ("gemnet_a.org/name", Place("hub", "gemnet_a.org/name")),
         (os.curdir, Place("folder", os.curdir)),
     ],
 )
 def test_a_reference_means_one_thing(ref, place):
     assert find_place(ref) == place
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gemnet_a", "package"), ("gemnet_a.fitted", "package"), ("gemnet_a.v2", "folder"),
+        ("gemnet_a.org/name", "folder"), ("./gemnet_a", "folder"), ("local-dir:gemnet_a", "folder"),
+    ],
+)  # fmt: skip
+def test_only_a_registered_name_wins_over_a_folder(name, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gemnet.release.load_weights_list", lambda: {"gemnet_a.fitted": None})
+    (tmp_path / name.removeprefix("local-dir:")).mkdir(parents=True)
+    assert find_place(name).kind == kind
+
+
+def test_export_and_eval_take_a_name_as_loading_does(folder, published, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename("gemnet_b")
+    assert load_trained("gemnet_b", None, None, None) is None
+    assert not is_trained_folder("gemnet_b")
+    assert load_source("gemnet_b").weights == "random, seed 0"
+    with pytest.raises(NoWeightsError):
+        trained_model("gemnet_b", None, None, None, None, None)
+    for name in ("./gemnet_b", "local-dir:gemnet_b"):
+        source = load_source(name)
+        assert (source.name, source.labels) == ("gemnet_b", ("a", "b", "c"))
+        assert torch.equal(answers(source.model), answers(published))
+    with pytest.raises(ConfigError, match=r"none is no folder with config\.json and model\.safetensors"):
+        load_trained("local-dir:none", None, None, None)
+
+
+def test_a_config_that_changes_after_it_was_read_changes_nothing(folder, published, monkeypatch):
+    parse = loading.parse_json
+
+    def exchange(content, where):
+        (folder / "config.json").write_text("{}")
+        return parse(content, where)
+
+    monkeypatch.setattr(loading, "parse_json", exchange)
+    assert torch.equal(answers(gemnet.from_pretrained(folder)), answers(published))
+    with pytest.raises(ManifestError, match=r"config\.json has 2 bytes, not"):
+        gemnet.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -353,6 +410,10 @@ def test_a_reference_means_one_thing(ref, place):
         ("acme/net\u202e", None, "which is named ORG/NAME"),
         ("acme/net@../../x", None, "a revision is a tag, a branch or a commit"),
         ("acme/net@a b", None, "a revision is a tag"),
+        ("acme/net@", None, "a revision is a tag, .*; got ''"),
+        ("hf-hub:acme/net@", None, "a revision is a tag"),
+        ("acme/net", "", "a revision is a tag"),
+        ("acme/net@", "v1", "names a revision, and 'v1' is another"),
         (os.curdir, "v1", "only models on the Hub have revisions"),
         ("gemnet_a", "v1", "only models on the Hub have revisions"),
         ("gemnet_x", None, r"unknown model, and folder, 'gemnet_x' \(did you mean"),
@@ -402,6 +463,68 @@ def test_a_folder_in_use_is_not_written_into(folder, tmp_path):
             fetch(folder, tmp_path / name, force=True)
     with pytest.raises(UsageError, match="cannot write to"):
         fetch(folder, tmp_path / "file" / "below")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_several_fetch_into_one_folder_at_once(force, folder, tmp_path, monkeypatch):
+    """Each has copied everything when the first gives its folder the name."""
+    home, ready, place = tmp_path / "place" / "got", threading.Barrier(4), fetching.put_folder
+
+    def put_together(*arguments, **options):
+        ready.wait(timeout=20)
+        place(*arguments, **options)
+
+    def one(_):
+        try:
+            return fetch(folder, home, force=force)
+        except UsageError as error:
+            return str(error)
+
+    monkeypatch.setattr(fetching, "put_folder", put_together)
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(one, range(4)))
+    refused = [row for row in told if isinstance(row, str)]
+    assert len(refused) == (0 if force else 3)
+    assert all("is not empty; name another folder" in row for row in refused)
+    assert describe(home) == describe(folder)
+    assert names(home.parent) == ["got"]
+
+
+def test_a_fetch_leaves_what_is_beside_it_alone(folder, tmp_path):
+    home = tmp_path / "got"
+    for name in (".got.part", ".got.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("mine")
+    for _ in range(2):
+        fetch(folder, home, force=True)
+    assert names(tmp_path) == [".got.old", ".got.part", "got", "model"]
+    assert all((tmp_path / name / "mine").read_text() == "mine" for name in (".got.part", ".got.old"))
+    (tmp_path / "usual").mkdir()
+    assert home.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+@pytest.mark.parametrize("after", [0, 1])
+def test_an_interrupted_fetch_gives_the_old_folder_back(error, after, folder, tmp_path, monkeypatch):
+    home, rename, calls = tmp_path / "place" / "got", os.rename, []
+    home.mkdir(parents=True)
+    (home / "mine").write_text("mine")
+
+    def fail(source, target):
+        calls.append(source)
+        if len(calls) == after + 1:
+            raise error(1, "no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises((KeyboardInterrupt, UsageError)):
+        fetch(folder, home, force=True)
+    assert names(home.parent) == ["got"]
+    assert (home / "mine").read_text() == "mine"
 
 
 def gemnet_cli(*arguments):

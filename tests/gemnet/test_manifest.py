@@ -77,6 +77,18 @@ def test_what_is_no_longer_the_file_is_named(folder, change, words):
     change(folder / "model.safetensors")
     with pytest.raises(ManifestError, match=words):
         manifest.check(folder)
+    with pytest.raises(ManifestError, match=words):
+        manifest.read_file(folder, "model.safetensors")
+
+
+def test_what_is_read_is_what_was_compared(folder):
+    manifest = describe(folder)
+    assert {name: manifest.read_file(folder, name) for name in manifest.files} == FILES
+    (folder / "config.json").write_bytes(b"[]")
+    with pytest.raises(ManifestError, match=r"config\.json is damaged"):
+        manifest.read_file(folder, "config.json")
+    with pytest.raises(ManifestError, match="does not list 'other'"):
+        manifest.read_file(folder, "other")
 
 
 def test_a_link_may_lead_into_the_cache_and_nowhere_else(folder, tmp_path):

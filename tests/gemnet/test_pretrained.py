@@ -131,7 +131,8 @@ def test_packaged_weights_load_by_our_way_too(shipped):
 
 
 TRAIN = {
-    "schema": "gemnet.train/1", "asked": {"data": {"counts": {"train": 50, "val": 10, "test": 60}}},
+    "schema": "gemnet.train/1",
+    "asked": {"data": {"counts": {"train": 50, "val": 10, "test": 60}, "classes": [*"abcdefghij"]}},
     "result": {"epoch": 1, "test": {"top1": 0.5, "top5": 0.9, "images": 60}},
 }  # fmt: skip
 CFG = {"mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3), "crop_pct": 1.0, "pool_size": None}
@@ -213,6 +214,12 @@ def set_train(**fields):
         (set_train(result=None), "gemnet_a_cifar.x", UsageError, "is not over; finish it by gemnet train --resume"),
         (set_train(result={"test": None}), "gemnet_a_cifar.x", UsageError, "scored no test split"),
         (set_train(asked={}), "gemnet_a_cifar.x", FileError, "is no record of gemnet train"),
+        (set_train(result={"test": {"top1": "most", "top5": 1, "images": 60}}), "gemnet_a_cifar.x", FileError,
+         "is no record of gemnet train"),
+        (set_train(result={**TRAIN["result"], "weights_sha256": "0" * 64}), "gemnet_a_cifar.x", FileError,
+         "is not the file that the training of train.json wrote"),
+        (set_train(result={"test": {"top1": 0.29, "top5": 0.5, "images": 60}}), "gemnet_a_cifar.x", UsageError,
+         "look untrained: 29.0 % of 60 test images are right, at least 29.4 % is asked for"),
         (lambda folder: (folder / "train.json").unlink(), "gemnet_a_cifar.x", FileError, "cannot read .*train.json"),
         (shutil.rmtree, "gemnet_a_cifar.x", FileError, "there is no folder"),
     ],
@@ -241,7 +248,8 @@ def test_the_command_packs(outcome, home, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_training_is_packed_and_evaluated_the_same(home, tmp_path):
+def test_a_real_training_is_packed_and_evaluated_the_same(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("gemnet.packing.CHANCE", -9.0)  # there is nothing to learn in noise
     rng, classes = np.random.default_rng(0), [f"c{k}" for k in range(10)]
     arrays = {}
     for part, count in (("train", 64), ("test", 40)):
