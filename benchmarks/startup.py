@@ -3,9 +3,10 @@
     python benchmarks/startup.py [--quick]
 
 `python -c pass` in fresh environments that take turns in random order: one without the plugin (the reference) and
-again one without (what remains is noise), one with a `.pth` file that does nothing, and one with the plugin enabled.
-extra_ms is the median of the differences to the reference's run of the same round, low_ms and high_ms its 95 %
-interval by bootstrap.
+again one without (what remains is noise), one whose `.pth` file does nothing, one whose `.pth` file arms a hook on
+imports that does nothing (what no plugin can go below), and one with the plugin enabled. extra_ms is the median of the
+differences to the reference's run of the same round, low_ms and high_ms its 95 % interval by bootstrap; iqr_ms is the
+spread of single starts, slower the share of rounds in which this start took longer than the reference's.
 """
 
 import json
@@ -24,8 +25,13 @@ from scipy.stats import bootstrap
 from gemnet import plugin
 
 REFERENCE = "without"
-ENVIRONMENTS = (REFERENCE, "without, again", "empty .pth file", "plugin enabled")
-NOTHING = "import sys\n"
+HOOK = "import sys; sys.meta_path.insert(0, type(sys.implementation)(find_spec=lambda *name: None))\n"
+PTH = {
+    REFERENCE: None, "without, again": None, "a line that does nothing": "import sys\n",
+    "a hook that does nothing": HOOK,
+}  # fmt: skip
+ENABLED = "plugin enabled"
+ENVIRONMENTS = (*PTH, ENABLED)
 
 
 @click.command()
@@ -53,10 +59,10 @@ def create(folder: Path, name: str) -> Path:
     """A fresh environment's Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = (folder / "lib").glob("python*/site-packages")
-    if name == ENVIRONMENTS[2]:
-        (site / "nothing.pth").write_text(NOTHING)
-    elif name == ENVIRONMENTS[3]:
+    if name == ENABLED:
         plugin.enable(site)
+    elif line := PTH[name]:
+        (site / "other.pth").write_text(line)
     return folder / "bin" / "python"
 
 
@@ -76,6 +82,8 @@ def summary(name: str, times: "np.ndarray[Any, Any]", reference: "np.ndarray[Any
     return {
         "environment": name, "p50_ms": round(float(np.median(times)), 2), "extra_ms": round(float(np.median(extra)), 2),
         "low_ms": round(float(low), 2), "high_ms": round(float(high), 2),
+        "iqr_ms": round(float(np.subtract(*np.percentile(times, [75, 25]))), 2),
+        "slower": round(float((extra > 0).mean()), 3),
     }  # fmt: skip
 
 

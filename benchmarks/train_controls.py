@@ -1,6 +1,8 @@
 """The same recipe on GEMNet-A and on reference cells, all at equal MACs, several seeds each.
 
     python benchmarks/train_controls.py --data npz:cifar10.npz --work controls [--part 1/2] [--quick]
+    python benchmarks/train_controls.py --data npz:cifar10.npz --work long --set epochs=30 --seeds 1 \
+        --net gemnet_a --net "mobilenetv2 blocks" --out zoo/results/train_long.json
 
 References: a chain of two separable convolutions (MobileNet-like), ShrinkCNN, the best of 8 random cells (by the
 search's proxy task, which sees no test image), and timm's mobilenetv2 blocks at width 32 px. Every training has a
@@ -57,6 +59,7 @@ NAMES = ("gemnet_a", "chain", "shrinkcnn", "best of 8 random", "mobilenetv2 bloc
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE")
 @click.option("--macs", default=12.0, show_default=True, help="Millions, of each net.")
 @click.option("--macro", default="proxy", show_default=True, help="Form of the cells' nets.")
+@click.option("--net", "names", type=click.Choice(NAMES), multiple=True, help="Only these; all without it.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--part", default="1/1", show_default=True, metavar="K/N", help="Train every N-th net from the K-th on.")
@@ -64,12 +67,12 @@ NAMES = ("gemnet_a", "chain", "shrinkcnn", "best of 8 random", "mobilenetv2 bloc
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
 def main(
-    data: str, work: Path, recipe: str, changes: tuple[str, ...], macs: float, macro: str, seeds: int, threads: int,
-    part: str, quick: bool, out: Path | None, as_json: bool,
+    data: str, work: Path, recipe: str, changes: tuple[str, ...], macs: float, macro: str, names: tuple[str, ...],
+    seeds: int, threads: int, part: str, quick: bool, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train and write zoo/results/train_controls.json."""
     torch.set_num_threads(threads)
-    names, limit = NAMES, round(1e6 * macs)
+    names, limit = names or NAMES, round(1e6 * macs)
     if quick:
         data, names, limit, macro, seeds = "fashion-mini", ("chain", "mobilenetv2 blocks"), 4_500_000, "proxy", 1
         changes = (*changes, "epochs=1", "warmup_epochs=0", "precision=no")

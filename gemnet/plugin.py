@@ -2,8 +2,9 @@
 
 `enable` puts three files into the active environment's site-packages: a module `_gemnet_autoload`, which arms a
 hook on timm's import; a `.pth` file whose one line imports that module when Python starts; and, for Python 3.15
-and later, a `.start` file that calls it. None of them imports gemnet or timm, all catch their own errors, and
-they stay harmless when gemnet is uninstalled.
+and later, a `.start` file that calls it. None of them imports gemnet or timm, the hook catches its own errors, and
+they stay harmless when gemnet is uninstalled. The line is as short as it can be, since each start pays for parsing
+it; should the module be damaged, Python names the file and goes on.
 """
 
 import importlib.util
@@ -43,10 +44,13 @@ def arm():
     """Puts the hook in place, once; a second call does nothing."""
     if "timm" not in sys.modules and not any(type(finder) is Finder for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
+
+
+arm()
 '''
 FILES = {
     f"{MODULE}.py": SOURCE,
-    "gemnet-autoload.pth": f'import sys; exec("try:\\n import {MODULE} as m; m.arm()\\nexcept Exception: pass")\n',
+    "gemnet-autoload.pth": f"import {MODULE}\n",
     "gemnet-autoload.start": f"{MODULE}:arm\n",
 }
 
