@@ -13,6 +13,7 @@ import torch
 from gemnet.errors import ConfigError, UnknownNameError
 from gemnet.fold import fold_batch_norm
 from gemnet.fuse import fuse
+from gemnet.release import is_folder
 
 from .form import Form
 from .latency import machine, measure, peak_memory_mb
@@ -85,10 +86,9 @@ Entry = tuple[str, str, Path | None, Callable[[], object]]
 
 def _files(name: str) -> list[Path]:
     """The ONNX files that a name stands for; none when it is a model's."""
-    place = Path(name)
-    if place.is_dir():
-        return sorted(place.glob("*.onnx"))
-    return [place] if place.suffix == ".onnx" else []
+    if is_folder(name):
+        return sorted(Path(name).glob("*.onnx"))
+    return [Path(name)] if name.endswith(".onnx") else []
 
 
 def _entries(
@@ -96,7 +96,7 @@ def _entries(
 ) -> list[Entry]:
     """What to time of a model: name, backend, ONNX file and a function that runs once."""
     files = _files(name)
-    if any(not file.is_file() for file in files) or (not files and Path(name).is_dir() and not is_trained_folder(name)):
+    if any(not file.is_file() for file in files) or (not files and is_folder(name) and not is_trained_folder(name)):
         raise ConfigError(f"{name} is no ONNX file, exported folder or trained folder")
     if files:
         return [

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import onnx
 from torch import nn
 
 from gemnet.cost import cost
+from gemnet.durable import scratch
 from gemnet.errors import ConfigError, ExportError, FileError, UsageError
 from gemnet.fold import fold_batch_norm
 from gemnet.fuse import Plan as Rewrites
@@ -282,7 +282,7 @@ def _scratch(out: Path) -> Iterator[Path]:
     """A folder on the same disk as `out`, which need not exist; it is gone afterwards."""
     place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=".export-") as folder:
+        with scratch(place, "export") as folder:
             yield Path(folder)
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror or error}") from None

@@ -20,8 +20,11 @@ from gemnet.cell import Cell
 from gemnet.draw import draw_cell
 from gemnet.durable import write_atomic
 from gemnet.errors import CardError
+from gemnet.public_data import PUBLIC, licence
+from gemnet.reading import read_json
+from gemnet.release import CONFIG
 
-from .card_facts import DATA, Facts, licence, metadata
+from .card_facts import TRAIN, Facts, metadata
 from .card_figures import Figure, Sources, check_figures
 
 CARD, PICTURE = "README.md", "cell.svg"
@@ -119,7 +122,8 @@ def family_card(search: str = "search_cifar10_small") -> str:
     cells = {row["cell"] for row in models["rows"]}
     text = render(
         "card_family.md.jinja", sources, models=models, search_at=f"{at}#", search=sources.read(at),
-        weights=sources.read("zoo/pretrained.json")["weights"], titles={key: data.title for key, data in DATA.items()},
+        weights=sources.read("zoo/pretrained.json")["weights"],
+        titles={key: data.title for key, data in PUBLIC.items()},
         provisional=sorted(name for name in cells if sources.read(f"zoo/cells/{name}.json").get("provisional")),
     )  # fmt: skip
     check_figures(text, sources)
@@ -169,12 +173,18 @@ def _context(facts: Facts, repo: str, tag: str | None) -> dict[str, Any]:
         "data": facts.data, "terms": licence(facts.data), "split": facts.split, "accuracy_at": facts.accuracy,
         "split_name": {"val": "validation"}.get(facts.split, facts.split), "counts": counts,
         "fingerprint": "sha256:" + train["asked"]["data"]["fingerprint"],
-        "recipe": [name for name, value in recipe.items() if value],
+        "classes_at": _classes(facts), "recipe": [name for name, value in recipe.items() if value],
         "gpus": train["hardware"]["gpus"], "first_file": file,
         "labelled": any(row["accuracy"] is not None for row in report["files"].values()),
         "first_at": f"{facts.report_file}#/files/{file}", "onnx_file": place.relative_to(facts.folder).as_posix(),
         **_example(report, train, file), **_origin(facts),
     }  # fmt: skip
+
+
+def _classes(facts: Facts) -> str:
+    """Where the names of the classes stand: in the config, which knows those of public data, else in the training."""
+    named = (facts.folder / CONFIG).is_file() and "label_names" in read_json(facts.folder / CONFIG)
+    return f"{CONFIG}#/label_names" if named else f"{TRAIN}#/asked/data/classes"
 
 
 def _example(report: Any, train: Any, file: str) -> dict[str, Any]:

@@ -10,56 +10,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from gemnet import zoo
 from gemnet.cell import Cell
 from gemnet.errors import CardError
+from gemnet.public_data import PublicData, data_of, licence
 
 from .card_figures import Sources
 
 TRAIN, CELL = "train.json", "cell.json"
 REPORTS = ("report.json", "onnx/report.json")
-
-
-@dataclass(frozen=True)
-class Data:
-    """A public data set.
-
-    Args:
-        title: its own name.
-        hub_id: on the Hub.
-        license: its formal licence; empty when it has none.
-        limits: what it holds, and what that does not stand for.
-        fingerprints: of its arrays, as `gemnet.dataset.Dataset` has them, by which a training is known to be on it.
-    """
-
-    title: str
-    hub_id: str
-    license: str
-    limits: str
-    fingerprints: tuple[str, ...]
-
-
-CIFAR = (
-    "small photographs that were collected by web search and labelled by hand. What they show, and how often, is what "
-    "the collectors found; it was not chosen to be fair to places or people."
-)
-DATA = {
-    "cifar10": Data(
-        "CIFAR-10", "uoft-cs/cifar10", "", CIFAR,
-        ("add24a5c4137358820fa5ef7af6fc119635fa355c01dd80d400e399bde24cb1c",),  # arrays without names of classes
-    ),
-    "fashion-mini": Data(
-        "Fashion-MNIST (an excerpt)", "zalando-datasets/fashion_mnist", "mit",
-        "grey product photographs of one shop's clothes.",
-        ("5fe710e1cc6854167e4c2e0bbb2d5fae9d8164ccecd18d8d915fbf2c5253241c",),
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Licence:
-    """Of weights: the Hub's identifier, the name behind `other`, and the reason in words."""
-
-    id: str
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +37,8 @@ class Facts:
     origin: str
 
     @property
-    def data(self) -> Data | None:
-        """The data set it was trained on, if it is one of `DATA`."""
+    def data(self) -> PublicData | None:
+        """The data set it was trained on, if it is a public one."""
         return data_of(self.train)
 
     @property
@@ -125,29 +81,6 @@ def _origin(folder: Path, key: str) -> str:
         if "provenance" in found and Cell.from_dict({k: found[k] for k in ("schema", "ops", "edges")}).key == key:
             return f"{name}#/provenance"
     return ""
-
-
-def data_of(train: Mapping[str, Any]) -> Data | None:
-    """The data set that a record of a training (`train.json`) is of, if it is one of `DATA`."""
-    fingerprint = train["asked"]["data"]["fingerprint"]
-    return next((data for data in DATA.values() if fingerprint in data.fingerprints), None)
-
-
-def licence(data: Data | None) -> Licence:
-    """Of weights trained on a data set: Apache-2.0 like the code, unless the images have no formal licence."""
-    if data is not None and data.license:
-        reason = f"Weights and code: Apache-2.0. {data.title} is published under the licence `{data.license}`."
-        return Licence("apache-2.0", "", reason)
-    if data is None:
-        lacks = "The data they were trained on is no public set that this project knows"
-    else:
-        lacks = f"{data.title} has no formal licence"
-    reason = (
-        f"The code and the cell are under Apache-2.0, and so is whatever right this project has in the weights. "
-        f"{lacks}, so this project cannot say for its owners what weights made from it may be used for: the licence is "
-        "therefore `other`, and that is for you to judge."
-    )
-    return Licence("other", "apache-2.0-with-unlicensed-training-data", reason)
 
 
 def metadata(facts: Facts, repo: str) -> ModelCardData:

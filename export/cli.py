@@ -151,10 +151,12 @@ def predict(
 
     IMAGES are files and folders of files. With --json one object a line.
     """
+    from gemnet.release import is_folder
+
     from .infer import Model, predict, show
     from .trained import is_trained_folder
 
-    if model.endswith(".onnx") or (Path(model).is_dir() and not is_trained_folder(model)):
+    if model.endswith(".onnx") or (is_folder(model) and not is_trained_folder(model)):
         try:
             loaded: Any = Model(model)
         except ValueError as error:

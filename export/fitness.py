@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from gemnet.durable import file_sha256
 from gemnet.errors import ReleaseError
 from gemnet.manifest import FILE, Manifest, describe
+from gemnet.packing import CHANCE, least_learnt
 from gemnet.reading import read_json
 from gemnet.saving import CONFIG, WEIGHTS
 
@@ -21,9 +22,9 @@ from .card_facts import TRAIN
 from .form import Form
 from .parity import parity_cases
 from .source import load_source
+from .trained import LOCAL
 from .verify import LIMITS, verify
 
-CHANCE = 5.0  # standard errors above chance from which an accuracy is learnt
 MOST_IMAGES = 1 << 53  # that a float counts
 
 
@@ -95,7 +96,7 @@ def check_trained(folder: Path) -> None:
 
 def check_onnx(folder: Path) -> None:
     """Raises GemnetError unless the ONNX files of a release do what its weights do, and are those it reports of."""
-    source, report = load_source(str(folder)), read_json(folder / "report.json")
+    source, report = load_source(f"{LOCAL}{folder}"), read_json(folder / "report.json")
     config = read_json(folder / "onnx" / CONFIG)
     if report["weights"] != source.weights or config["weights"] != source.weights:
         raise ReleaseError(f"{folder}: the ONNX files are of the weights {report['weights']}, not {source.weights}")
@@ -138,12 +139,11 @@ def _check_accuracy(measured: dict[str, Any], result: dict[str, Any]) -> None:
 
 
 def _check_learnt(share: float, images: int, classes: int, who: str) -> None:
-    chance = 1 / max(classes, 2)
-    least = chance + CHANCE * math.sqrt(chance * (1 - chance) / max(images, 1))
+    least = least_learnt(images, classes)
     if not share >= least:
         raise ReleaseError(
             f"the weights look untrained: {who} that {100 * share:.1f} % of {images} images are right, chance among "
-            f"{classes} classes is {100 * chance:.1f} %; at least {100 * least:.1f} % is asked for"
+            f"{classes} classes is {100 / max(classes, 2):.1f} %; at least {100 * least:.1f} % is asked for"
         )
 
 

@@ -17,8 +17,8 @@ from gemnet.pretrained import load_weights_list
 from gemnet.saving import WEIGHTS
 
 from .fitness import check_manifest
-from .release import Say
-from .remote import HTTP_ERROR, Difference, Remote, explain, is_of_hub, may_have_landed, patience, status_of
+from .release import Say, Wish
+from .remote import HTTP_ERROR, KEPT, Difference, Remote, explain, is_of_hub, may_have_landed, patience, status_of
 
 WAITS_S = (0, 2, 8)  # before each try of a commit or tag that the Hub did not answer
 AGAIN = "run the same command again"
@@ -65,10 +65,12 @@ def publish(
         say: told what is being done.
 
     Raises:
+        UsageError: no such name or tag can be on the Hub.
         HubError: the Hub refuses, cannot be reached, or holds what a release must not replace; says what it holds now.
         ReleaseError: the folder holds a file that its manifest does not list.
         ManifestError: a file is a link, or not as the manifest lists it.
     """
+    Wish(repo, tag)  # refuses what the Hub has no name for
     manifest = check_manifest(folder)
     _check_index(manifest.files[WEIGHTS].sha256, repo)
     work = _Work(HfApi(library_name="gemnet"), folder, repo, tag, say)
@@ -95,6 +97,8 @@ class _Work:
         if not dry_run:
             self.api.whoami()
         remote = Remote.read(self.api, self.repo)
+        if remote.head is None and not dry_run:
+            remote = self._make(remote, manifest, private)
         if private:
             remote.check_private()
         if self.tag in remote.tags and not remote.difference(self.folder, remote.tags[self.tag]):
@@ -104,20 +108,22 @@ class _Work:
         if dry_run:
             self.notes += [f"tag {self.tag} would be set, last"] if self.tag else []
             return self._outcome(None if difference else remote.head, False, False, difference)
-        if remote.head is None:
-            self.say(f"making {self.repo}")
-            self.api.create_repo(self.repo, private=private or None, exist_ok=True)
-            remote = Remote.read(self.api, self.repo)
-            if private:
-                remote.check_private()  # somebody else may have made it meanwhile
-            remote.check_ours()
-            self.state = f"{self.repo} was made and is empty"
         commit = self._commit(remote, manifest, difference) if difference else str(remote.head)
         manifest.check(self.folder)
         if difference:
             self._read_back(remote, commit)
         tagged = self._set_tag(remote.tags, commit) if self.tag else False
         return self._outcome(commit, bool(difference), tagged, difference)
+
+    def _make(self, remote: Remote, manifest: Manifest, private: bool) -> Remote:
+        """The repository that was made now, or by somebody else meanwhile: it is looked at as any other."""
+        remote.check_new(manifest.files[WEIGHTS].sha256, WEIGHTS)
+        self.say(f"making {self.repo}")
+        self.api.create_repo(self.repo, private=private or None, exist_ok=True)
+        remote = Remote.read(self.api, self.repo)
+        if not remote.files.keys() - KEPT:
+            self.state = f"{self.repo} was made and is empty"
+        return remote
 
     def _check(self, remote: Remote, manifest: Manifest, force: bool) -> None:
         """Refuses what would be wrong after the commit."""

@@ -3,7 +3,6 @@
 import ast
 import logging
 import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import onnx
 import torch
 from torch import nn
 
+from gemnet.durable import scratch
 from gemnet.errors import ExportError, UsageError
 from gemnet.fold import fold_batch_norm
 
@@ -41,10 +41,10 @@ def export_onnx(model: nn.Module, path: str | Path, image: tuple[int, int, int],
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
+        place = scratch(path.parent, "export")
     except OSError as error:
         raise UsageError(f"cannot write to {path.parent}: {error.strerror}") from None
-    with scratch as folder:
+    with place as folder:
         draft, form = Path(folder) / path.name, Form(image, opset)
         folded = fold_batch_norm(model)
         save(trace(folded, form), draft)

@@ -36,20 +36,23 @@ def publish(
 ) -> None:  # fmt: skip
     """Publish a trained model on the Hub, whole or not at all.
 
-    DIR_OR_MODEL is a folder that gemnet train wrote, a registered name with weights (NAME or NAME.TAG), or a release's
-    folder, which is published as it is, without options for what is in it. What is published is one commit, read back
-    before the tag is set; what is there already is not sent again. The token is the Hub client's: hf auth login, or
-    HF_TOKEN.
+    DIR_OR_MODEL is a folder that gemnet train wrote (DIR or local-dir:DIR), a registered name with weights (NAME or
+    NAME.TAG), or a release's folder, which is published as it is, without options for what is in it. What is published
+    is one commit, read back before the tag is set; what is there already is not sent again. The token is the Hub
+    client's: hf auth login, or HF_TOKEN.
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    from gemnet.release import is_folder
 
     from .fitness import check_onnx, check_release, check_trained
     from .hub import publish as send
     from .release import Wish, assemble, is_release
+    from .trained import as_path
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-    wish = Wish(repo, tag, precisions, data, benchmark)
+    wish, model = Wish(repo, tag, precisions, data, benchmark), as_path(model)
     if is_release(model):
         _refuse_options(model)
         folder = Path(model)
@@ -57,7 +60,7 @@ def publish(
         check_trained(folder)
         check_onnx(folder)
     else:
-        folder = out or (Path(model, "release") if Path(model).is_dir() else Path(f"{model}-release"))
+        folder = out or (Path(model, "release") if is_folder(model) else Path(f"{model}-release"))
         assemble(model, folder, wish, _say)
     outcome = send(folder, repo, tag, private=private, force=force, dry_run=dry_run, say=_say)
     click.echo(json.dumps(_to_dict(folder, outcome)) if as_json else _summary(folder, outcome, dry_run))

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,17 +25,18 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from gemnet import zoo
 from gemnet.catalog import cell_notes, find_cell
 from gemnet.data import Dataset, load
-from gemnet.durable import put_folder, sync_tree
+from gemnet.durable import put_folder, scratch, sync_tree
 from gemnet.errors import GemnetError, ReleaseError, UsageError
 from gemnet.manifest import FILE, Manifest, describe, resolve_inside
 from gemnet.pretrained import Weights, find_weights
+from gemnet.public_data import data_of, label_names, licence
 from gemnet.reading import read_json
-from gemnet.release import REPO
+from gemnet.release import REPO, is_folder
 from gemnet.saving import CONFIG, WEIGHTS, save_folder
 
 from .bundle import FILES, Plan, export_bundle
 from .card import CARD, write_card
-from .card_facts import CELL, TRAIN, Facts, data_of, licence
+from .card_facts import CELL, TRAIN, Facts
 from .card_figures import Sources
 from .fitness import check_onnx, check_release, check_trained
 from .form import Form
@@ -107,11 +107,11 @@ def assemble(name: str, out: Path, wish: Wish, say: Say = lambda _: None) -> Man
     source = _source(name, published, data)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=out.parent, prefix=".release-")
+        place = scratch(out.parent, out.name)
     except OSError as error:
         raise UsageError(f"cannot write to {out.parent}: {error.strerror}; choose another folder by --out") from None
-    with scratch as place:
-        draft = Path(place, "release")
+    with place as folder:
+        draft = Path(folder, "release")
         draft.mkdir()
         _copy_model(name, published, source, draft)
         check_trained(draft)
@@ -147,7 +147,7 @@ def _describe(draft: Path, wish: Wish, say: Say) -> Manifest:
 
 def is_release(name: str) -> bool:
     """Whether a name is a release's folder: one whose manifest lists a card."""
-    if not all(os.path.isfile(os.path.join(name, file)) for file in (FILE, CARD)):
+    if not is_folder(name) or not all(os.path.isfile(os.path.join(name, file)) for file in (FILE, CARD)):
         return False
     try:
         return CARD in Manifest.read(Path(name, FILE)).files
@@ -177,11 +177,9 @@ def _source(name: str, published: Weights | None, data: Dataset | None) -> Sourc
     """The model of a name, with the weights that were chosen."""
     if published is None:
         return load_source(name, data=data)
-    arch = name.partition(".")[0]
-    source = load_source(arch, data=data)
+    source = load_source(name, data=data)
     if source.weights != f"sha256 {published.sha256}":
-        raise UsageError(f"the weights of {name} are not those that {arch} loads{f' for {data.name}' if data else ''}; "
-                         "publish the folder that they were trained in")  # fmt: skip
+        raise UsageError(f"the weights of {name} are not for the classes or channels of {data.name if data else name}")
     return source
 
 
@@ -238,12 +236,15 @@ def _same_export(old: Path, source: Source, wish: Wish, data: Dataset | None) ->
 
 
 def _add_name_and_licence(source: Source, draft: Path) -> Source:
-    """Lets the config and the ONNX files say of name and licence what the card will."""
+    """Lets the config and the ONNX files say of name, licence and classes what the card will."""
     config, train = read_json(draft / CONFIG), read_json(draft / TRAIN)
-    terms = licence(data_of(train)).id
+    data = data_of(train)
+    terms, labels = licence(data).id, label_names(source.labels, data)
     config["pretrained_cfg"]["license"] = terms
+    if labels != source.labels:
+        config["label_names"] = list(labels)
     _write_json(draft / CONFIG, config)
-    return replace(source, name=Path(str(train["asked"]["model"]["name"])).stem, license=terms)
+    return replace(source, name=Path(str(train["asked"]["model"]["name"])).stem, license=terms, labels=labels)
 
 
 def _add_benchmark(draft: Path, benchmark: str) -> None:

@@ -14,12 +14,12 @@ from gemnet import __version__
 from gemnet.catalog import resolve
 from gemnet.cell import Cell
 from gemnet.config import NetConfig
-from gemnet.cost import cost
+from gemnet.cost import checked_cost, cost
 from gemnet.data import Dataset
 from gemnet.errors import ConfigError
 from gemnet.gemnet import CIFAR10_MEAN, CIFAR10_STD
 from gemnet.network import GemNet
-from gemnet.release import is_registered
+from gemnet.release import is_folder
 from gemnet.scale import MACROS
 from gemnet.train import seeded
 from gemnet.weights import load_weights
@@ -30,7 +30,6 @@ from .trained import LOCAL, is_trained_folder, load_trained, own_labels
 
 CROP = {"imagenet": 0.875}  # share of the resized image that is cut out; all of it in the other macros
 LICENSE = "apache-2.0"
-MOST_PARAMS = 1_000_000_000  # 4 GB of weights, of which an export holds several copies
 CALIBRATED = 32  # images that the batch norms of random weights see
 
 
@@ -116,7 +115,7 @@ def load_source(
             return _of_trained(name, *trained, size)
     if is_trained_folder(name):
         raise ConfigError(f"{name} brings its own network and weights; leave out --macro, --macs and --weights")
-    if Path(name).is_dir() and not is_registered(name):
+    if is_folder(name):
         raise ConfigError(f"{name} is a folder without a model; name a model, a cell or a folder of gemnet train")
     asked = (size, size) if size else (data.img_size if data else None)
     classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else 3)
@@ -125,10 +124,7 @@ def load_source(
     form = MACROS[form_name]
     height, width = asked or (form.img_size, form.img_size)
     classes = classes or form.num_classes
-    price = cost(cell, net, (height, width), chans, classes)  # an image too small for the network is refused here
-    if price.params > MOST_PARAMS:
-        raise ConfigError(f"a network of {price.params / 1e6:,.0f} M parameters is too large to export, allowed are "
-                          f"{MOST_PARAMS / 1e6:,.0f} M; ask for fewer --macs")  # fmt: skip
+    checked_cost(cell, net, (height, width), chans, classes)
     with seeded(0):
         model = GemNet(cell, net, classes, chans)
     image = (chans, height, width)

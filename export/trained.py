@@ -22,13 +22,18 @@ def is_trained_folder(name: str) -> bool:
     return not is_registered(name) and all(os.path.isfile(os.path.join(name, file)) for file in (CONFIG, WEIGHTS))
 
 
+def as_path(name: str) -> str:
+    """The folder of a name `local-dir:DIR` as a path that is like no registered name; other names as they are."""
+    return os.path.join(name.removeprefix(LOCAL), "") if name.startswith(LOCAL) else name
+
+
 def load_trained(
     name: str, num_classes: int | None, in_chans: int | None, data: Dataset | None
 ) -> tuple[GemNet, str] | None:
     """A model with its own weights in eval mode, and where these are from; None when the name has none that fit.
 
     A folder, also as `local-dir:DIR`, is taken as it is. A registered name's weights are those of its own classes and
-    channels; asked for others it is a network without weights.
+    channels; asked for others it is a network without weights, unless the name has the tag of some.
 
     Args:
         name: a folder, or anything else `gemnet.catalog.resolve` takes.
@@ -40,14 +45,16 @@ def load_trained(
     """
     classes, chans = num_classes or (data.num_classes if data else None), in_chans or (data.in_chans if data else None)
     if is_trained_folder(name) or name.startswith(LOCAL):
-        place = Path(name.removeprefix(LOCAL))
-        if not is_trained_folder(os.path.join(place, "")):
+        place = Path(as_path(name))
+        if not is_trained_folder(as_path(name)):
             raise ConfigError(f"{place} is no folder with {CONFIG} and {WEIGHTS}, such as gemnet train writes")
         sha256 = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
         return _load(name, sha256, classes, chans)
-    published = [entry for key, entry in load_weights_list().items() if key.partition(".")[0] == name]
-    if name not in FAMILY or not published:
+    published = [entry for key, entry in load_weights_list().items() if name in (key, key.partition(".")[0])]
+    if not is_registered(name) or not published:
         return None
+    if name not in FAMILY:
+        return _load(name, published[0].sha256, classes, chans)
     model, origin = _load(name, published[0].sha256, None, None)
     fits = classes in (None, model.num_classes) and chans in (None, model.in_chans)
     return (model, origin) if fits else None

@@ -13,6 +13,7 @@ SCHEMA = "gemnet.arch/1"
 MERGES = ("sum", "concat")
 MAX_DEPTH = 64  # cells in one stage
 MAX_WIDTH = 8192  # channels anywhere
+MAX_PARAMS = 10**9  # of a network, 4 GB in 32 bit
 MAX_OP_NODES = 2048  # nodes over all cells; a solved net has at most 130
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .cell import Cell
-from .config import NetConfig, Stage, resolve_cells
+from .config import MAX_PARAMS, NetConfig, Stage, resolve_cells
 from .errors import ConfigError
 from .ops import Conv, get_op
 
@@ -55,15 +55,18 @@ def cost(
         GemnetError: cells and net do not fit (see `gemnet.config.resolve_cells`).
     """
     per_stage = resolve_cells(cells, net)
-    size = (img_size, img_size) if isinstance(img_size, int) else img_size
-    image = in_chans * size[0] * size[1]
+    size = height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    image = in_chans * height * width
     size = _stride(size, net.stem_stride, ceil=True)
     total = _conv_cost([Conv(in_chans, net.stem_chs, 3)], size, image)
     chs = net.stem_chs
     for cell, stage in zip(per_stage, net.stages):
         before, size = size, _stride(size, stage.stride)
         if min(size) < 1:
-            raise ConfigError(f"an image of {img_size} is too small for this network")
+            raise ConfigError(
+                f"images of {height}x{width} are too small for this network; networks for small images are those of "
+                "--macro small and the names that end in _cifar"
+            )
         if stage.stride == 2:
             total += Cost(0, 0, 0, chs * (before[0] * before[1] + size[0] * size[1]))
         total += cell_cost(cell, chs, stage, net, size)
@@ -76,6 +79,17 @@ def cost(
     classifier = net.head_chs * num_classes
     alive = net.head_chs * (area + 1) + num_classes
     return total + Cost(classifier, classifier + num_classes, num_classes, alive)
+
+
+def checked_cost(
+    cells: Cell | Sequence[Cell], net: NetConfig, img_size: Size, in_chans: int, num_classes: int
+) -> Cost:  # fmt: skip
+    """The `cost` of a network that is about to be built; raises ConfigError also when it is too large for that."""
+    found = cost(cells, net, img_size, in_chans, num_classes)
+    if found.params > MAX_PARAMS:
+        raise ConfigError(f"a network of {found.params / 1e6:,.0f} M parameters is too large, allowed are "
+                          f"{MAX_PARAMS / 1e6:,.0f} M; ask for fewer --macs")  # fmt: skip
+    return found
 
 
 def cell_cost(cell: Cell, in_chs: int, stage: Stage, net: NetConfig, size: Size, held: int = 0) -> Cost:

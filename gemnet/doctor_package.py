@@ -10,7 +10,7 @@ from . import __version__, plugin
 from .doctor import BROKEN, NOTE, OK, Finding, own_source, pip
 from .doctor_hub import unwritable
 
-FOLDERS = {"GEMNET_ZOO": "cells cannot be promoted", "GEMNET_DATA": "data sets cannot be downloaded"}
+FOLDERS = {"GEMNET_ZOO": "cells and weights cannot be promoted", "GEMNET_DATA": "data sets cannot be downloaded"}
 AGAIN = "--force-reinstall --no-deps"
 
 
@@ -38,7 +38,7 @@ def check_folders(environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list
         if reason:
             text = f"{folder}, which {name} names, cannot be written ({reason}): {what}"
             found.append(Finding("folders", BROKEN, text, f"unset {name}"))
-    return found or [Finding("folders", OK, "those for cells and data can be written")]
+    return found or [Finding("folders", OK, "those for cells, weights and data can be written")]
 
 
 def _nobody(folder: Path) -> str:
@@ -56,14 +56,20 @@ def check_plugin(_environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list
 
 
 def check_weights(_environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list[Finding]:
-    """Whether the weights in the package are whole."""
+    """Whether the weights of the package and of the user's own zoo are whole."""
+    from . import zoo
     from .errors import ConfigError
-    from .pretrained import load_weights_list
+    from .pretrained import LIST, read_weights_list
 
-    try:
-        listed = load_weights_list()
-        for weights in listed.values():
-            weights.check()
-    except (ConfigError, OSError, ValueError) as error:
-        return [Finding("weights", BROKEN, str(error), pip(own_source(), options=AGAIN))]
-    return [Finding("weights", OK, f"{len(listed)} in the package, all whole" if listed else "none in the package")]
+    own, again = zoo.user_folder() / LIST, pip(own_source(), options=AGAIN)
+    names: list[str] = []
+    for file in dict.fromkeys((zoo.path(LIST), *((own,) if own.is_file() else ()))):
+        fix = again if file == zoo.path(LIST) else f"mv {file} {file}.bad"
+        try:
+            for name, weights in read_weights_list(file).items():
+                fix = again if weights.packaged else f"gemnet promote-weights DIR {name} --force"
+                weights.check()
+                names.append(name)
+        except (ConfigError, OSError, ValueError) as error:
+            return [Finding("weights", BROKEN, str(error), fix)]
+    return [Finding("weights", OK, f"{len(names)} in the zoo, all whole" if names else "none in the zoo")]

@@ -1,10 +1,15 @@
 """Files and folders that are whole after a power cut: written beside, synced, renamed, folder synced."""
 
+import contextlib
 import errno
+import glob
 import hashlib
 import os
+import secrets
 import shutil
+import socket
 import tempfile
+from functools import cache
 from pathlib import Path
 
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # what renaming onto a folder with files says
@@ -17,13 +22,15 @@ def write_atomic(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         path.write_text(text, encoding="utf-8")
         return
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # others may write the file too
     try:
         write_synced(beside, text.encode())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
     sync_folder(path.parent)
 
 
@@ -64,7 +71,7 @@ def put_folder(draft: Path, home: Path, *, replace: bool = False) -> None:
         home: its name, at which there is nothing or an empty folder.
         replace: also take the place of a folder with files. It is renamed aside and deleted at the end; until the
             second of two renames nobody finds a folder at `home`. Whatever ends this before, an interrupt too, the
-            old folder has its name again; after a kill between the renames it is in `.NAME-*` beside.
+            old folder has its name again; after a kill between the renames it is in `.NAME-*/0` beside.
 
     Raises:
         OSError: one cannot be renamed; `draft` is where it was. Its `errno` is one of `OCCUPIED` for files at `home`.
@@ -73,7 +80,7 @@ def put_folder(draft: Path, home: Path, *, replace: bool = False) -> None:
         os.rename(draft, home)
         sync_folder(home.parent)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=home.parent))
+    aside = Path(tempfile.mkdtemp(prefix=_prefix(home.name), dir=home.parent))
     try:
         _exchange(draft, home, aside)
     except BaseException:
@@ -98,6 +105,54 @@ def _exchange(draft: Path, home: Path, aside: Path) -> None:
                 raise
         else:
             return
+
+
+def scratch(folder: Path, name: str) -> "tempfile.TemporaryDirectory[str]":
+    """A new folder `.NAME-*` in a folder, to be used by `with`, on whose disk a draft of NAME is made.
+
+    Such folders, and those of `put_folder`, that processes of this machine left when they were killed are removed. One
+    that holds the former NAME stays while there is no other.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    start = f".{name}-{_machine()}-"
+    for path in folder.glob(f"{glob.escape(start)}*"):
+        pid = path.name.removeprefix(start).partition("-")[0]
+        if pid.isdecimal() and not _is_alive(int(pid)) and not ((path / "0").exists() and _is_empty(folder / name)):
+            shutil.rmtree(path, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=_prefix(name), dir=folder, ignore_cleanup_errors=True)
+
+
+def _prefix(name: str) -> str:
+    return f".{name}-{_machine()}-{os.getpid()}-"
+
+
+@cache
+def _machine() -> str:
+    """Of this machine or, where containers number their processes themselves, of the container."""
+    try:
+        numbering = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbering = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process of this machine may still run."""
+    if os.name == "nt":  # where asking is a signal that ends it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is somebody else's, or no number of a process
+        return True
+    return True
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.is_dir() or not any(folder.iterdir())
 
 
 def file_sha256(path: Path) -> str:

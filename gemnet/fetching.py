@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .durable import OCCUPIED, put_folder, sync_tree
+from .durable import OCCUPIED, put_folder, scratch, sync_tree
 from .errors import FileError, GemnetError, UsageError
 from .manifest import FILE, Manifest, list_files
 from .pretrained import Weights, find_weights
@@ -64,7 +63,8 @@ def fetch(
 ) -> Manifest:  # fmt: skip
     """Writes a release's files and manifest into a folder, which appears whole or not at all.
 
-    They are gathered in a new folder `.NAME-*` beside, so that several may fetch at once; only a kill leaves it.
+    They are gathered in a new folder `.NAME-*` beside, so that several may fetch at once; what a kill
+    leaves of it the next fetch into the same folder removes.
 
     Args:
         ref, revision, cache_dir: as `gemnet.from_pretrained` takes them; packaged weights need not be fetched.
@@ -84,10 +84,8 @@ def fetch(
     home = Path(os.path.abspath(to))
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{home.name}-", dir=home.parent, ignore_cleanup_errors=True
-        ) as scratch:
-            draft = Path(scratch, "draft")  # below, as it is to have the usual permissions
+        with scratch(home.parent, home.name) as folder:
+            draft = Path(folder, "draft")  # below, as it is to have the usual permissions
             _copy(release, draft)
             put_folder(draft, home, replace=force)
     except OSError as error:

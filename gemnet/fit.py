@@ -180,6 +180,7 @@ class _Run:
             if self.plan.save_model is not None:
                 self.plan.save_model(model.to(memory_format=torch.contiguous_format), self.folder)
                 result["weights_sha256"] = file_sha256(self.folder / WEIGHTS)
+            result["data_set"] = self.trainer.images.data_set
             write_curve(self.folder / "curve.html", self.curve)
             write_scalars(self.folder, self.curve)
         except OSError as error:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .catalog import find_cell
-from .config import NetConfig
+from .config import MAX_PARAMS, NetConfig
 from .cost import cost
 from .errors import ConfigError
 from .settings import from_dict
@@ -13,7 +13,6 @@ from .settings import from_dict
 SOURCES = ("hf-hub", "local-dir")
 MAX_CLASSES = 100_000
 MAX_IN_CHANS = 1024
-MAX_PARAMS = 10**9
 SIDE = 4096  # pixels, large enough for the strides of any network; parameters do not depend on it
 MAX_SIDE = 8192  # pixels of an image
 

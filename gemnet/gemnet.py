@@ -90,25 +90,23 @@ def _cifar_cfg(**kwargs: Any) -> dict[str, Any]:
 
 
 def _with_weights(cfgs: dict[str, Any]) -> dict[str, Any]:
-    """The untagged cfgs and, for weights in the package, one more under `arch.tag`."""
+    """The cfgs of models without weights, untagged, and one under `arch.tag` for each of the weights there are."""
     tagged = {
         name: {**cfgs[name.partition(".")[0]], "file": str(weights.path), **weights.cfg}
         for name, weights in WEIGHTS.items()
     }
-    return {**cfgs, **tagged}
+    trained = {name.partition(".")[0] for name in tagged}
+    return {**tagged, **{name: cfg for name, cfg in cfgs.items() if name not in trained}}
 
 
-default_cfgs = generate_default_cfgs(
-    _with_weights(
-        {
-            "gemnet": _cfg(),
-            "gemnet_a": _cfg(),
-            "gemnet_b": _cfg(),
-            "gemnet_a_cifar": _cifar_cfg(),
-            "gemnet_b_cifar": _cifar_cfg(),
-        }
-    )
-)
+CFGS = {
+    "gemnet": _cfg(),
+    "gemnet_a": _cfg(),
+    "gemnet_b": _cfg(),
+    "gemnet_a_cifar": _cifar_cfg(),
+    "gemnet_b_cifar": _cifar_cfg(),
+}
+default_cfgs = generate_default_cfgs(_with_weights(CFGS))
 
 
 @register_model

@@ -6,6 +6,7 @@ in which micro-batches.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from .augment import Moves, Normalise
 from .dataset import Dataset, Split
+from .public_data import recognise
 from .recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]  # images float [N, C, H, W], labels int64 [N]
@@ -49,6 +51,7 @@ class Images(Protocol):
         mean, std: per channel, in [0, 1], that images are normalised by.
         counts: number of images of each split there is: train, val and perhaps test.
         fingerprint: sha256 (hex) by which the images are known again.
+        data_set: key in `gemnet.public_data.PUBLIC`; empty when it is none of these.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +63,9 @@ class Images(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def data_set(self) -> str: ...
 
     def training(
         self, batches: Iterable[Tensor], share: Share, epoch: int, rng: torch.Generator, device: torch.device
@@ -93,6 +99,10 @@ class MemoryImages:
     @property
     def fingerprint(self) -> str:
         return self.data.fingerprint
+
+    @cached_property
+    def data_set(self) -> str:
+        return recognise(self.data)
 
     def training(
         self, batches: Iterable[Tensor], share: Share, epoch: int, rng: torch.Generator, device: torch.device

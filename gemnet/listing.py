@@ -1,6 +1,6 @@
 """The index of the zoo: every registered network with its costs, its weights and what they scored.
 
-It is read from `gemnet.catalog.FAMILY`, `zoo/pretrained.json` and `zoo/results/models.json`; nothing is built or
+It is read from `gemnet.catalog.FAMILY`, the zoos' `pretrained.json` and `zoo/results/models.json`; nothing is built or
 downloaded.
 """
 
@@ -110,8 +110,12 @@ def _entry(model: str, tag: str = "", weights: Weights | None = None) -> Entry:
         model, tag, variant.cell, cell.key, bool(cell_notes(model).get("provisional")), size, classes, price.macs,
         price.params, price.acts, price.peak_acts,
         _latency_ms(model, cell.key, price.params, size, classes) if chans == CHANS else None,
-        f"package: {weights.file}" if weights else "", weights.result if weights else None,
+        _place(weights) if weights else "", weights.result if weights else None,
     )  # fmt: skip
+
+
+def _place(weights: Weights) -> str:
+    return f"package: {weights.file}" if weights.packaged else str(weights.path)
 
 
 def _latency_ms(*network: object) -> float | None:

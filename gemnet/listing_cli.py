@@ -40,14 +40,16 @@ def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> No
     from .catalog import cell_notes, resolve
     from .cost import cost
     from .listing import list_models
+    from .release import arch_of
     from .scale import MACROS as FORMS
 
-    cell, net, form_name = resolve(model, macro, count_macs(macs))
+    arch = arch_of(model)
+    cell, net, form_name = resolve(arch, macro, count_macs(macs))
     form = FORMS[form_name]
     price = cost(cell, net, form.img_size, 3, form.num_classes)
-    notes = cell_notes(model)
+    notes = cell_notes(arch)
     plain = macro is None and macs is None
-    known = [entry.to_dict() for entry in list_models() if plain and entry.model == model]
+    known = [entry.to_dict() for entry in list_models() if plain and model in (entry.model, entry.name)]
     result = {
         "model": model, "macro": form_name, "img_size": form.img_size, "num_classes": form.num_classes,
         "macs": price.macs, "params": price.params, "acts": price.acts, "peak_acts": price.peak_acts,

@@ -69,10 +69,9 @@ def fetch(ref: str, to: Path, revision: str | None, force: bool, as_json: bool) 
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("name", metavar="MODEL.TAG")
 @click.option("--data", metavar="NAME", help="Data set they were trained on; the tag by default.")
-@click.option("--license", "licence", metavar="ID", help="Of the weights, where it is not the code's.")
+@click.option("--license", "licence", metavar="ID", help="Of the weights; by default what gemnet publish says of them.")
 @click.option("--zoo", "target", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
-              help="Zoo to write to, such as a checkout's; the package's own, the only one that weights are "
-                   "loaded from, by default.")
+              help="Zoo to write to; by default that of GEMNET_ZOO, else a checkout's, else the user's own.")
 @click.option("--force", is_flag=True, help="Replace weights of that name.")
 @JSON
 def promote_weights(
@@ -83,10 +82,10 @@ def promote_weights(
 
     weights = pack(folder, name, data=data, licence=licence, target=target, force=force)
     if as_json:
-        click.echo(json.dumps({"name": name, **asdict(weights)}))
+        click.echo(json.dumps({"name": name, **weights.to_dict(), "path": str(weights.path)}))
         return
     scored = f", test top-1 {100 * weights.result.top1:.2f} % on {weights.result.data}" if weights.result else ""
-    click.echo(f"{name}: {weights.file}, sha256 {weights.sha256[:12]}{scored}")
+    click.echo(f"{name}: {weights.path}, sha256 {weights.sha256[:12]}{scored}")
 
 
 COMMANDS = (verify, fetch, promote_weights)

@@ -1,4 +1,4 @@
-"""A training's outcome as weights of the package: `zoo/weights/NAME-HASH.safetensors` and its entry in the list.
+"""A training's outcome as weights of a zoo: `weights/NAME-HASH.safetensors` and its entry in the list.
 
     weights/gemnet_a_cifar.cifar10-0123abcd.safetensors
     weights/gemnet_a_cifar.cifar10-0123abcd.train.json     how they were trained
@@ -10,22 +10,22 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import zoo
 from .catalog import FAMILY
 from .config import NetConfig
 from .durable import write_atomic, write_synced
 from .errors import ConfigError, FileError, GemnetError, UnknownNameError, UsageError
 from .foreign import parse_config
 from .outcome import FILE as TRAIN
-from .pretrained import SCHEMA, Result, Weights, load_weights_list
+from .pretrained import LIST, SCHEMA, Result, Weights, load_weights_list, read_weights_list
+from .promotion import default_zoo
+from .public_data import PublicData, data_of, label_names
+from .public_data import licence as licence_of
 from .reading import read_file, read_json
 from .release import CONFIG, WEIGHTS, verify_source
 
-LIST = "pretrained.json"
 NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 MAX_MB = 16  # of one file; larger weights are for the Hub
 CHANCE = 5.0  # standard errors above chance from which an accuracy is learnt
@@ -41,8 +41,8 @@ def pack(
         folder: as `gemnet train` wrote it.
         name: `arch.tag`, such as `gemnet_a_cifar.cifar10`.
         data: name of the data set; the tag when None.
-        licence: of the weights, for timm's pretrained cfg; the code's when None.
-        target: the zoo; the package's own when None.
+        licence: of the weights, for timm's pretrained cfg; what `gemnet publish` says when None.
+        target: the zoo; `default_zoo()` when None.
         force: replace weights of that name.
 
     Raises:
@@ -51,29 +51,26 @@ def pack(
         GemnetError: the training is not over, its folder holds another network than the name's, or the weights are
             not those that it wrote.
     """
-    import timm
-
     arch, _, tag = name.partition(".")
     if not NAME.fullmatch(name):
         raise UsageError(f"packaged weights are named ARCH.TAG, such as gemnet_a_cifar.cifar10; got {name!r:.80}")
     if arch not in FAMILY:
         raise UnknownNameError("model", arch, FAMILY)
-    home = target or zoo.PACKAGE
-    listed = load_weights_list(home / LIST) if (home / LIST).is_file() else {}
-    if name in listed and not force:
+    home = target or default_zoo()
+    listed = read_weights_list(home / LIST) if (home / LIST).is_file() else {}
+    if name in (listed if target else load_weights_list()) and not force:
         raise UsageError(f"{name} has weights already; --force replaces them")
     arguments, saved = _read_config(folder, arch)
-    result, content = _read_result(folder, data or tag), _read_weights(folder, arguments, saved)
-    own: Any = timm.get_pretrained_cfg(arch)
-    cfg = {field: value for field, value in saved.items() if getattr(own, field) != value}
-    cfg |= {"license": licence} if licence else {}
+    train = read_json(folder / TRAIN)
+    result, content = _read_result(folder, train, data or tag), _read_weights(folder, arguments, saved)
+    cfg = _choose_cfg(arch, saved, data_of(train), licence)
     digest = hashlib.sha256(content).hexdigest()
-    if digest != (read_json(folder / TRAIN)["result"].get("weights_sha256") or digest):  # version 0.1 does not say
+    if digest != (train["result"].get("weights_sha256") or digest):  # version 0.1 does not say
         raise FileError(f"{folder / WEIGHTS} is not the file that the training of {TRAIN} wrote")
     file = f"weights/{name}-{digest[:8]}.safetensors"
-    weights = Weights(file, digest, {part: arguments[part] for part in ("cell", "net")}, cfg, result)
+    weights = Weights(file, digest, {part: arguments[part] for part in ("cell", "net")}, cfg, result, home)
     try:
-        (home / "weights").mkdir(exist_ok=True)
+        (home / "weights").mkdir(parents=True, exist_ok=True)
         write_synced(home / file, content)
         write_atomic(_record(home / file), (folder / TRAIN).read_text(encoding="utf-8"))
         _write_list(home, listed, name, weights)
@@ -95,9 +92,20 @@ def _read_config(folder: Path, arch: str) -> tuple[dict[str, Any], dict[str, Any
     return arguments, cfg
 
 
-def _read_result(folder: Path, data: str) -> Result:
+def _choose_cfg(arch: str, saved: dict[str, Any], data: PublicData | None, licence: str | None) -> dict[str, Any]:
+    """The fields of a saved pretrained cfg that are not the arch's own, with the licence and the classes' names."""
+    from timm.models import PretrainedCfg
+
+    from .gemnet import CFGS
+
+    own = PretrainedCfg(**CFGS[arch])  # timm's registry has that of the arch's weights
+    names = label_names(saved.get("label_names") or (), data) or None
+    known = {"tag": None, "label_names": names, "license": licence or licence_of(data).id}
+    return {field: value for field, value in (saved | known).items() if getattr(own, field) != value}
+
+
+def _read_result(folder: Path, told: dict[str, Any], data: str) -> Result:
     """What the training scored on its test split."""
-    told = read_json(folder / TRAIN)
     try:
         result, counts, classes = told["result"], told["asked"]["data"]["counts"], told["asked"]["data"]["classes"]
         test = result and result["test"]
@@ -141,7 +149,7 @@ def _record(file: Path) -> Path:
 
 def _write_list(home: Path, listed: dict[str, Weights], name: str, weights: Weights) -> None:
     """Enters the weights, then removes the files of those they replace."""
-    entries = {key: asdict(value) for key, value in sorted({**listed, name: weights}.items())}
+    entries = {key: value.to_dict() for key, value in {**listed, name: weights}.items()}  # a new tag never leads
     write_atomic(home / LIST, json.dumps({"schema": SCHEMA, "weights": entries}, indent=1) + "\n")
     if name in listed and listed[name].file != weights.file:
         for file in (home / listed[name].file, _record(home / listed[name].file)):

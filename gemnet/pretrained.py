@@ -1,4 +1,4 @@
-"""Weights that come with the package: `zoo/pretrained.json` lists them, each with its file's sha256.
+"""Weights of the zoo: its `pretrained.json` lists them, each with its file's sha256.
 
 An entry stands under the name timm knows the weights by, `arch.tag`:
 
@@ -9,13 +9,14 @@ An entry stands under the name timm knows the weights by, `arch.tag`:
                                                        "top1": 0.9, "top5": 0.99}}}}
 
 `model_args` is what the weights were trained as, so that they load whatever becomes of the name's cell;
-`cfg` holds fields of timm's pretrained cfg that differ from the name's own.
+`cfg` holds fields of timm's pretrained cfg that differ from the name's own. Of several tags of an arch the first is
+the one that the arch's own name stands for, as in timm. The user's own zoo (see `gemnet.zoo`) has such a list too.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .catalog import FAMILY
 from .errors import ConfigError, NoWeightsError, UnknownNameError
 
 SCHEMA = "gemnet.pretrained/1"
+LIST = "pretrained.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of weights in the package.
+    """One file of weights in a zoo.
 
     Args:
         file: its path inside the zoo.
@@ -47,6 +49,7 @@ class Weights:
         model_args: `cell` and `net` as JSON objects.
         cfg: fields of timm's pretrained cfg.
         result: what they scored, if that is known.
+        home: the zoo, which the list does not say; the package's when None.
     """
 
     file: str
@@ -54,6 +57,7 @@ class Weights:
     model_args: dict[str, Any]
     cfg: dict[str, Any] = field(default_factory=dict)
     result: Result | None = None
+    home: Path | None = None
 
     def __post_init__(self) -> None:
         path = Path(self.file)
@@ -65,43 +69,62 @@ class Weights:
     @property
     def path(self) -> Path:
         """Where the file is."""
-        return zoo.path(self.file)
+        return (self.home or zoo.PACKAGE) / self.file
+
+    @property
+    def packaged(self) -> bool:
+        """Whether they come with the package."""
+        return self.home in (None, zoo.PACKAGE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Their entry in the list."""
+        return {name: value for name, value in asdict(self).items() if name != "home"}
 
     def check(self) -> None:
         """Raises ConfigError unless the file is there and has the sha256 it should."""
+        remedy = "install gemnet again" if self.packaged else "have gemnet promote-weights write them again"
         try:
             digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
         except OSError as error:
-            raise ConfigError(f"cannot read weights {self.path}: {error.strerror}; install gemnet again") from None
+            raise ConfigError(f"cannot read weights {self.path}: {error.strerror}; {remedy}") from None
         if digest != self.sha256:
-            raise ConfigError(
-                f"{self.path} is damaged: its sha256 is {digest}, not {self.sha256}; install gemnet again"
-            )
+            raise ConfigError(f"{self.path} is damaged: its sha256 is {digest}, not {self.sha256}; {remedy}")
 
 
-def load_weights_list(path: Path | None = None) -> dict[str, Weights]:
-    """All weights of the package by their name; raises ConfigError for a malformed list."""
-    file = path or zoo.path("pretrained.json")
+def load_weights_list() -> dict[str, Weights]:
+    """All weights by their name: the package's, then those of the user's own zoo, which hide the package's of a name.
+
+    Raises:
+        ConfigError: a list is malformed.
+    """
+    own = zoo.user_folder() / LIST
+    return {**read_weights_list(zoo.path(LIST)), **(read_weights_list(own) if own.is_file() else {})}
+
+
+def read_weights_list(file: Path) -> dict[str, Weights]:
+    """The weights of the zoo that a list is in, by their name and in its order; raises ConfigError as above."""
+    remedy = "install gemnet again" if file == zoo.path(LIST) else "mend or remove it"
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the list of weights {file} cannot be read: {error}; install gemnet again") from None
+        raise ConfigError(f"the list of weights {file} cannot be read: {error}; {remedy}") from None
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA or not isinstance(data.get("weights"), Mapping):
-        raise ConfigError(f"the list of weights has another schema than {SCHEMA!r}")
-    return {name: settings.from_dict(Weights, entry, f"weights {name}") for name, entry in data["weights"].items()}
+        raise ConfigError(f"the list of weights {file} has another schema than {SCHEMA!r}; {remedy}")
+    entries = {name: settings.from_dict(Weights, entry, f"weights {name}") for name, entry in data["weights"].items()}
+    return {name: replace(weights, home=file.parent) for name, weights in entries.items()}
 
 
 def find_weights(name: str) -> list[Weights]:
-    """The weights of an arch, or those of one name `arch.tag`.
+    """The weights of an arch, those that its name stands for first, or those of one name `arch.tag`.
 
     Raises:
         UnknownNameError: no such arch.
-        NoWeightsError: the package has no weights of it.
+        NoWeightsError: the zoo has no weights of it.
     """
     listed = load_weights_list()
     if name.partition(".")[0] not in FAMILY:
         raise UnknownNameError("model, and folder,", name, {*FAMILY, *listed})
     found = [weights for known, weights in listed.items() if name in (known, known.partition(".")[0])]
     if not found:
-        raise NoWeightsError(f"the package has no weights of {name}; it has those of {', '.join(listed) or 'no model'}")
+        raise NoWeightsError(f"the zoo has no weights of {name}; it has those of {', '.join(listed) or 'no model'}")
     return found

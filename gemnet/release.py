@@ -38,8 +38,18 @@ class Place:
 
 
 def is_registered(name: str) -> bool:
-    """Whether a text is the name of a registered model or of packaged weights, which win over a folder of that name."""
+    """Whether a text is the name of a registered model or of weights of it, which win over a folder of that name."""
     return name in FAMILY or (name.partition(".")[0] in FAMILY and name in load_weights_list())
+
+
+def is_folder(name: str) -> bool:
+    """Whether a text names a folder that is there; a registered name never does, `./NAME` is the folder."""
+    return os.path.isdir(name) and not is_registered(name)
+
+
+def arch_of(name: str) -> str:
+    """The registered model of a name with the tag of its weights; every other text as it is."""
+    return name.partition(".")[0] if is_registered(name) else name
 
 
 def find_place(ref: str | os.PathLike[str], revision: str | None = None) -> Place:

@@ -61,6 +61,7 @@ class FolderImages:
             kept, held_out = split_numbers(self.where, train.labels)
             self._files |= {"train": train.some(kept), "val": train.some(held_out)}
         self.counts = {part: len(files.labels) for part, files in self._files.items()}
+        self.data_set = ""
 
     @property
     def fingerprint(self) -> str:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from . import data as datasets
-from .catalog import FAMILY, resolve
+from .catalog import resolve
+from .cost import checked_cost, cost
 from .devices import accelerator
 from .errors import ConfigError, GemnetError
 from .evaluation import Scores, score
 from .images import Images, MemoryImages, Share
 from .network import GemNet
+from .public_data import PUBLIC, label_names
 from .randomness import seeded
 from .recipe import Recipe
-from .release import is_registered
+from .release import arch_of, is_registered
 from .saving import CONFIG, save_folder
 from .weights import load_weights
 
@@ -59,7 +61,8 @@ def build_model(
     classes is replaced by a new one.
 
     Args:
-        reference: a registered name, a zoo cell, a cell file, or a saved model as `local-dir:DIR` or `hf-hub:NAME`.
+        reference: a registered name, also with a tag of its weights, a zoo cell, a cell file, or a saved model as
+            `local-dir:DIR` or `hf-hub:NAME`.
         images: what it is for; its `mean` and `std` are set when `pretrained`.
         recipe: its `drop_rate` and `drop_path_rate` are used.
         seed: of the first weights.
@@ -67,7 +70,8 @@ def build_model(
         pretrained: whether to begin with the reference's weights.
 
     Raises:
-        GemnetError: no such model, no weights of it, or weights of another.
+        GemnetError: no such model, no weights of it, or weights of another; images too small for it, or a network
+            too large to be made.
     """
     options = {
         "num_classes": len(images.classes), "in_chans": images.in_chans, "pretrained": pretrained,
@@ -75,14 +79,17 @@ def build_model(
     }  # fmt: skip
     with seeded(seed):
         place = _place(reference)
-        if place.startswith(SOURCES) or (pretrained and reference in FAMILY and macro is None and macs is None):
+        named = pretrained and is_registered(reference) and macro is None and macs is None
+        if place.startswith(SOURCES) or named:
             model = _create(place, **options)
         elif pretrained:
-            resolve(reference, macro, macs)
+            resolve(arch_of(reference), macro, macs)
             raise ConfigError(f"{reference} has no weights of that form; begin with a trained folder, local-dir:DIR")
         else:
-            cell, net, _ = resolve(reference, macro, macs)
+            cell, net, _ = resolve(arch_of(reference), macro, macs)
+            checked_cost(cell, net, images.img_size, images.in_chans, len(images.classes))
             model = _create("gemnet", cell=cell.to_dict(), net=net.to_dict(), **options)
+    cost(model.cells, model.net, images.img_size, images.in_chans)  # refuses images that are too small
     cfg: Any = model.pretrained_cfg
     if pretrained and len(cfg["mean"]) == images.in_chans:
         images.mean, images.std = tuple(cfg["mean"]), tuple(cfg["std"])
@@ -106,8 +113,8 @@ def trained_model(
     """
     place = _place(reference)
     if not place.startswith(SOURCES):
-        cell, net, _ = resolve(reference, macro, macs)
-        if weights is None and reference not in FAMILY:
+        cell, net, _ = resolve(arch_of(reference), macro, macs)
+        if weights is None and not is_registered(reference):
             raise ConfigError(f"the cell {reference} has no weights of its own; name some by --weights FILE")
     if weights is not None:
         if place.startswith(SOURCES):
@@ -142,6 +149,7 @@ def score_model(
         images = open_images(data, how, workers=workers, in_chans=model.in_chans)
     if weights is None:
         images.mean, images.std = tuple(cfg["mean"]), tuple(cfg["std"])
+    cost(model.cells, model.net, images.img_size, model.in_chans)  # refuses images that are too small
     part = split or ("test" if "test" in images.counts else "val")
     if part not in images.counts:
         raise ConfigError(f"{data} has no {part} split, it has {', '.join(images.counts)}")
@@ -156,7 +164,8 @@ def save_model(model: GemNet, folder: Path, images: Images, recipe: Recipe) -> N
         "crop_pct": recipe.crop_pct if recipe.img_size else 1.0, "interpolation": "bicubic",
         "pool_size": None, "test_input_size": None,
     }  # fmt: skip
-    save_folder(model, folder, label_names=images.classes, pretrained_cfg=cfg)
+    names = label_names(images.classes, PUBLIC.get(images.data_set))
+    save_folder(model, folder, label_names=names, pretrained_cfg=cfg)
 
 
 def describe_model(reference: str, model: GemNet, pretrained: bool) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """From a study to the zoo: a cell's file with everything needed to find it again."""
 
 import json
-import os
 import re
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,18 +9,11 @@ from gemnet import zoo
 from gemnet.cell import SCHEMA, Cell
 from gemnet.durable import write_atomic
 from gemnet.errors import StudyError, UsageError
+from gemnet.promotion import default_zoo
 
 from .standing import Standing
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-
-def default_zoo() -> Path:
-    """The user's own zoo when `GEMNET_ZOO` names it, else the checkout's `zoo/`, else the user's own."""
-    if os.environ.get("GEMNET_ZOO"):
-        return zoo.user_folder()
-    editable = (zoo.PACKAGE.parent / "pyproject.toml").is_file()
-    return zoo.PACKAGE if editable else zoo.user_folder()
 
 
 def promote(
@@ -44,7 +36,7 @@ def promote(
         force: replace a cell of that name.
 
     Raises:
-        UsageError: the name is not allowed, or is taken.
+        UsageError: the name is not allowed, or is taken; or there is no such zoo.
         StudyError: the study is not finished, has no such rank, or its architectures are no cells.
     """
     if not NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Files that come with the package, and the user's own beside them: cells, presets, results and data.
+"""Files that come with the package, and the user's own beside them: cells, presets, weights, results and data.
 
 A name such as `gemnet_a` of kind `cells` is the file `cells/gemnet_a.json`, looked up in the user's
 zoo first and in the package then. The user's zoo is the folder in the environment variable

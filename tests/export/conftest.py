@@ -1,15 +1,19 @@
 """A small network that really tells images apart, exported once for all tests of a process."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
 import pytest
 import torch
+from lab import TOKEN
 from torch import nn
 
 from gemnet.cell import Cell
 from gemnet.config import NetConfig, Stage
 from gemnet.data import load
+from gemnet.export import hub as publishing
 from gemnet.export.bundle import Plan, export_bundle
 from gemnet.export.form import Form
 from gemnet.export.infer import normalise
@@ -77,3 +81,22 @@ def bundle(source, samples, plan, tmp_path_factory):
     said: list[str] = []
     report = export_bundle(source, folder, plan, samples, say=said.append)
     return SimpleNamespace(folder=folder, report=report, said=said, proto=onnx.load(folder / "model.onnx"))
+
+
+@pytest.fixture
+def lab(hub, monkeypatch):
+    """The Hub, with an owner of `lab` who is logged in."""
+    hub.add_token(TOKEN, "anna", orgs=("lab",))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(publishing, "WAITS_S", (0, 0, 0))
+    return hub
+
+
+@pytest.fixture
+def release(release_folder, tmp_path) -> Path:
+    return shutil.copytree(release_folder, tmp_path / "release")
+
+
+@pytest.fixture
+def folder(release) -> Path:
+    return release

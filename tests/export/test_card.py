@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -18,9 +17,10 @@ from gemnet.catalog import FAMILY
 from gemnet.cli import main
 from gemnet.cost import cost
 from gemnet.errors import CardError
-from gemnet.export.card import check_card, environment, family_card, measured, render, write_card
-from gemnet.export.card_facts import DATA, Facts, licence
-from gemnet.export.card_figures import COMMENT, FORMS, Sources, check_figures, without_sources
+from gemnet.export.card import check_card, environment, render, write_card
+from gemnet.export.card_facts import Facts
+from gemnet.export.card_figures import COMMENT, Sources, without_sources
+from gemnet.public_data import PUBLIC, licence
 from gemnet.recipe import load, override
 
 VARIANT = FAMILY["gemnet_a_cifar"]
@@ -44,7 +44,7 @@ def report() -> dict:
 def training() -> dict:
     scores = {"top1": 0.9017, "top5": 0.9962, "images": 10000, "images_per_s": 900.0, "per_class": [0.9] * 9 + [None]}
     data = {
-        "fingerprint": DATA["cifar10"].fingerprints[0], "counts": {"train": 45000, "val": 5000, "test": 10000},
+        "fingerprint": PUBLIC["cifar10"].fingerprints[0], "counts": {"train": 45000, "val": 5000, "test": 10000},
         "classes": [*"abcdefgh", "i*j", "k|l"], "img_size": [32, 32], "mean": [0.49, 0.48, 0.45], "std": [0.25] * 3,
     }  # fmt: skip
     model = {"name": "gemnet_a_cifar", "pretrained": False, "cells": [VARIANT.load().to_dict()],
@@ -303,13 +303,30 @@ def test_a_template_cannot_show_a_number_by_itself(monkeypatch):
 
 
 def test_data_without_a_formal_licence_makes_the_weights_licence_other(folder):
-    for fingerprint, expected in ((DATA["cifar10"].fingerprints[0], "other"), ("unknown", "other"),
-                                  (DATA["fashion-mini"].fingerprints[0], "apache-2.0")):  # fmt: skip
+    for fingerprint, expected in ((PUBLIC["cifar10"].fingerprints[0], "other"), ("unknown", "other"),
+                                  (PUBLIC["fashion-mini"].fingerprints[0], "apache-2.0")):  # fmt: skip
         change(folder, "train.json", "asked", "data", "fingerprint", to=fingerprint)
         terms = licence(Facts.read(folder, Sources(folder)).data)
         assert (terms.id, bool(terms.name)) == (expected, expected == "other")
         data = ModelCard.load(write_card(folder, REPO, TAG)).data
         assert (data.license, data.get("license_name")) == (terms.id, terms.name or None)
+
+
+def test_a_card_says_the_same_of_either_form_of_a_data_set(folder):
+    known = ModelCard.load(write_card(folder, REPO, TAG))
+    change(folder, "train.json", "asked", "data", "fingerprint", to="of other arrays")
+    change(folder, "train.json", "result", "data_set", to="cifar10")
+    named = ModelCard.load(write_card(folder, REPO, TAG))
+    assert named.data.to_dict() == known.data.to_dict()
+    assert named.data.datasets == ["uoft-cs/cifar10"] and "CIFAR-10 has no formal licence" in named.text
+    assert named.text == known.text.replace(PUBLIC["cifar10"].fingerprints[0], "of other arrays")
+
+
+def test_classes_are_named_as_the_config_names_them(folder):
+    assert "classes/0 -->" in write_card(folder, REPO, TAG).read_text(encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"label_names": PUBLIC["cifar10"].classes}))
+    assert "| airplane<!-- text: config.json#/label_names/0 -->" in write_card(folder, REPO, TAG).read_text("utf-8")
+    check_card(folder)
 
 
 def test_a_validation_accuracy_is_not_called_a_test(folder):
@@ -349,58 +366,6 @@ def test_the_cells_origin_is_its_own_or_the_zoos(folder):
     change(folder, "train.json", "asked", "model", "cells", to=[{**found, **other}])
     text = write_card(folder, REPO, TAG).read_text(encoding="utf-8")
     assert "not recorded how this cell was found" in text and "found by a search" not in text
-
-
-def test_the_study_of_a_cell_is_found_among_the_results():
-    origin = json.loads(zoo.path("cells", "gemnet_a.json").read_text())["provenance"]
-    assert measured(origin).startswith("zoo/results/search_")
-    assert measured(origin | {"metrics": {"val_acc": 0.1, "macs": 1.0}}) == ""
-
-
-def test_the_familys_card_has_a_source_for_every_figure():
-    text = family_card()
-    assert check_figures(text, Sources()) > 30
-    with pytest.raises(CardError, match="without a source"):
-        check_figures(text + "\n77 %", Sources())
-
-
-def test_the_familys_card_shows_weights_when_there_are_some(tmp_path, monkeypatch):
-    for kind in ("cells", "results"):
-        shutil.copytree(zoo.path(kind), tmp_path / kind)
-    result = {"data": "cifar10", "split": "test", "images": 10000, "top1": 0.9017, "top5": 0.9962}
-    weights = {"a.cifar10": {"result": result}, "a.own": {"result": {**result, "data": "my"}}, "a.bare": {}}
-    (tmp_path / "pretrained.json").write_text(json.dumps({"weights": weights}))
-    monkeypatch.setattr(zoo, "PACKAGE", tmp_path)
-    lines = without_sources(family_card()).splitlines()
-    assert "| `a.cifar10` | CIFAR-10 | 90.17 % | 99.62 % | 10,000 images of the test split |" in lines
-    assert "| `a.own` | `my` | 90.17 % | 99.62 % | 10,000 images of the test split |" in lines
-    assert "| `a.bare` | not recorded | | | |" in lines
-    assert not any("no trained weights" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("form", "value", "shown"),
-    [("count", 1234567.0, "1,234,567"), ("percent", 0.12345, "12.35 %"), ("text", "a|b *c*\n<d>", r"a\|b \*c\* \<d\>"),
-     ("error", {"top1": 0.5, "images": 100}, "5.00"), ("number", 0.0005, "0.0005"), ("minutes", 90, "1.5")],
-)  # fmt: skip
-def test_forms(form, value, shown):
-    assert FORMS[form](value) == shown
-
-
-def test_pointers_are_those_of_rfc_6901(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps({"a/b": {"m~n": [5, 6]}, "": 7}))
-    sources = Sources(tmp_path)
-    assert sources.value("a.json#/a~1b/m~0n/1") == 6
-    assert sources.value("a.json#/") == 7
-    for wrong in ("a.json#/x", "a.json#/a~1b/m~0n/2", "a.json#/a~1b/m~0n/k", "a.json#//1"):
-        with pytest.raises(CardError, match="has no"):
-            sources.value(wrong)
-
-
-@pytest.mark.parametrize("source", ["/etc/a.json#/a", "../a.json#/a", "zoo/../a.json#/a", "a.txt#/a", "#/a"])
-def test_sources_are_json_files_beside_the_card(source, tmp_path):
-    with pytest.raises(CardError, match="is no source"):
-        Sources(tmp_path).value(source)
 
 
 def test_the_command_writes_and_checks(folder, tmp_path):

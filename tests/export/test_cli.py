@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from gemnet.catalog import resolve
 from gemnet.cli import main
 from gemnet.cost import cost
+from gemnet.errors import ConfigError
 from gemnet.export import bundle as bundling
 from gemnet.network import GemNet
 from gemnet.train import seeded
@@ -100,6 +102,21 @@ def test_bench_times_files_and_folders_in_one_run(exported, tmp_path):
     assert "p50 ms" in run("bench", file, "--runs", 5).stdout
 
 
+def test_a_registered_name_is_never_a_folder_of_that_name(exported, tmp_path, monkeypatch):
+    def named(name, *_, **__):
+        raise ConfigError(f"the model {name} was asked for")
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(exported[0], "gemnet_b")
+    Image.new("RGB", (30, 30)).save("photo.png")
+    monkeypatch.setattr("gemnet.export.source.load_source", named)
+    monkeypatch.setattr("gemnet.export.bench.load_source", named)
+    assert "the model gemnet_b was asked for" in run("predict", "gemnet_b", "photo.png").stderr
+    assert "the model gemnet_b was asked for" in run("bench", "gemnet_b").stderr
+    assert run("predict", "./gemnet_b", "photo.png").exit_code == 0
+    assert run("bench", "./gemnet_b", "--runs", 5).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -117,7 +134,7 @@ def test_bench_times_files_and_folders_in_one_run(exported, tmp_path):
         (["export", "gemnet_a", "--out", ""], "it is empty; name a folder"),
         (["export", "gemnet_a", "--out", "out", "--dynamic", ""], "it names none of batch, height, width"),
         (["export", "gemnet_a", "--out", "out", "--max-drop", "nan"], "nan is no number"),
-        (["export", "gemnet_a", "--out", "out", "--macs", "1e9"], "parameters is too large to export"),
+        (["export", "gemnet_a", "--out", "out", "--macs", "1e9"], "parameters is too large, allowed are 1,000 M"),
         (["predict", "gemnet_a", "absent.png"], "'absent.png' does not exist"),
     ],
 )

@@ -80,6 +80,27 @@ def test_a_release_folder_is_published_as_it_is(lab, release_folder):
     assert 'is the card of another release: it never says "hf-hub:lab/other@v1.0.0"' in wrong.stderr
 
 
+def test_a_folder_may_be_named_as_timm_names_it(lab, trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    assert run("local-dir:tiny", *PUBLISH).exit_code == 0
+    assert Path("tiny/release/manifest.json").is_file() and lab.repos[REPO].tags
+    gone = run("local-dir:absent", *PUBLISH)
+    assert (gone.exit_code, "unknown model, and folder, 'absent/'" in gone.stderr) == (2, True)
+
+
+def test_a_registered_name_wins_over_a_folder_of_that_name(lab, trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    trained.rename("gemnet_b")
+    assert "the zoo has no weights of gemnet_b" in run("gemnet_b", *PUBLISH).stderr
+    assert run("local-dir:gemnet_b", *PUBLISH).exit_code == 0
+    Path("gemnet_b/release").rename("release")
+    shutil.rmtree("gemnet_b")
+    Path("release").rename("gemnet_b")
+    assert "the zoo has no weights of gemnet_b" in run("gemnet_b", "--repo", REPO, "--tag", TAG).stderr
+    done = run("./gemnet_b", "--repo", REPO, "--tag", TAG)
+    assert done.exit_code == 0, done.stderr
+
+
 def test_options_for_what_is_in_a_release_are_refused_for_one_that_is_written(lab, release_folder, tmp_path):
     asked = ("--precision", "fp32", "--data", "fashion-mini", "--benchmark", "lab/x:top1", "--out", tmp_path / "out")
     said = run(release_folder, "--repo", REPO, "--tag", TAG, *asked)

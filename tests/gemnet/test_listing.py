@@ -32,7 +32,7 @@ browser = load_browser()
 
 
 @pytest.fixture
-def weights(tmp_path, monkeypatch):
+def weights(tmp_path, monkeypatch, nobodys_zoo):
     """A zoo that has weights of gemnet_a_cifar, trained as the network of gemnet_b_cifar."""
     for kind in ("cells", "results"):
         shutil.copytree(zoo.path(kind), tmp_path / kind)

@@ -1,92 +1,29 @@
 """Loading against a Hub on this machine, from folders, and from the package; the client is the real one."""
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
 import torch
+from tiny_models import CFG, IMAGES, answers, build, flip, push
 
 import gemnet
-from gemnet import fetching, loading
-from gemnet.config import NetConfig, Stage
+from gemnet import loading
 from gemnet.errors import (
-    ConfigError,
     FileError,
     HubError,
     ManifestError,
     NoWeightsError,
     UnknownArgumentError,
-    UsageError,
 )
-from gemnet.export.source import load_source
-from gemnet.export.trained import is_trained_folder, load_trained
-from gemnet.fetching import fetch, unlisted, verify
-from gemnet.manifest import describe
-from gemnet.release import Place, find_place
+from gemnet.fetching import unlisted, verify
 from gemnet.saving import save_folder
 from gemnet.task import trained_model
-
-# of no zoo, as a cell that somebody found; its ops and net differ from every registered one's
-CELL = {"schema": "gemnet.cell/1", "ops": ["input", "sepconv3x3", "conv1x1", "sepconv3x3"],
-        "edges": [[0, 1], [0, 2], [1, 3], [2, 3]]}  # fmt: skip
-NET = NetConfig(8, (Stage(1, 8, 16, 1), Stage(1, 16, 24, 2)), 32, stem_stride=1)
-CFG = {"mean": (0.3,), "std": (0.2,), "input_size": (1, 28, 28), "crop_pct": 1.0}
-IMAGES = torch.linspace(-1, 1, 2 * 28 * 28).reshape(2, 1, 28, 28)
-
-
-def build(seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return timm.create_model("gemnet", cell=CELL, net=NET.to_dict(), num_classes=3, in_chans=1).eval()
-
-
-def flip(path, place=-1):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def answers(model):
-    with torch.no_grad():
-        return model(IMAGES)
-
-
-@pytest.fixture(scope="module")
-def published():
-    return build()
-
-
-@pytest.fixture
-def folder(published, tmp_path):
-    home = save_folder(published, tmp_path / "model", label_names=["a", "b", "c"], pretrained_cfg=CFG)
-    (home / "onnx").mkdir()
-    (home / "onnx" / "model.onnx").write_bytes(b"onnx")
-    describe(home).write(home / "manifest.json")
-    return home
-
-
-def push(repo, folder, title="release"):
-    from loopback_repos import LARGE, Blob
-
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    return repo.add(title, {n: Blob(p.read_bytes(), n.endswith(LARGE)) for n, p in zip(names, paths)})
-
-
-@pytest.fixture
-def repo(hub, folder):
-    """acme/net on the Hub: v1.0.0 is the published model."""
-    repo = hub.add_repo("acme/net")
-    repo.tags["v1.0.0"] = push(repo, folder).oid
-    return repo
 
 
 def run(code, hub, home, **env):
@@ -122,7 +59,7 @@ def test_a_folder_is_loaded_by_its_path_and_never_for_a_name_that_is_known(folde
     folder.rename("gemnet_b")
     for ref in (folder.with_name("gemnet_b"), "./gemnet_b", "local-dir:gemnet_b", "gemnet_b/"):
         assert torch.equal(answers(gemnet.from_pretrained(ref)), answers(published))
-    with pytest.raises(NoWeightsError, match="the package has no weights of gemnet_b"):
+    with pytest.raises(NoWeightsError, match="the zoo has no weights of gemnet_b"):
         gemnet.from_pretrained("gemnet_b")
 
 
@@ -339,53 +276,6 @@ def test_files_that_are_not_listed_are_never_read(folder, published, hub):
         gemnet.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-    ("ref", "place"),
-    [
-        ("acme/net", Place("hub", "acme/net")),
-        ("acme/net@v1", Place("hub", "acme/net", "v1")),
-        ("hf-hub:acme/net@refs/pr/1", Place("hub", "acme/net", "refs/pr/1")),
-        ("local-dir:a/b@c", Place("folder", "a/b@c")),
-        ("gemnet_a_cifar", Place("package", "gemnet_a_cifar")),
-        ("gemnet_a_cifar.cifar10", Place("package", "gemnet_a_cifar.cifar10")),
-        ("gemnet_a.org/name", Place("hub", "gemnet_a.org/name")),
-        (os.curdir, Place("folder", os.curdir)),
-    ],
-)
-def test_a_reference_means_one_thing(ref, place):
-    assert find_place(ref) == place
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("gemnet_a", "package"), ("gemnet_a.fitted", "package"), ("gemnet_a.v2", "folder"),
-        ("gemnet_a.org/name", "folder"), ("./gemnet_a", "folder"), ("local-dir:gemnet_a", "folder"),
-    ],
-)  # fmt: skip
-def test_only_a_registered_name_wins_over_a_folder(name, kind, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gemnet.release.load_weights_list", lambda: {"gemnet_a.fitted": None})
-    (tmp_path / name.removeprefix("local-dir:")).mkdir(parents=True)
-    assert find_place(name).kind == kind
-
-
-def test_export_and_eval_take_a_name_as_loading_does(folder, published, monkeypatch):
-    monkeypatch.chdir(folder.parent)
-    folder.rename("gemnet_b")
-    assert load_trained("gemnet_b", None, None, None) is None
-    assert not is_trained_folder("gemnet_b")
-    assert load_source("gemnet_b").weights == "random, seed 0"
-    with pytest.raises(NoWeightsError):
-        trained_model("gemnet_b", None, None, None, None, None)
-    for name in ("./gemnet_b", "local-dir:gemnet_b"):
-        source = load_source(name)
-        assert (source.name, source.labels) == ("gemnet_b", ("a", "b", "c"))
-        assert torch.equal(answers(source.model), answers(published))
-    with pytest.raises(ConfigError, match=r"none is no folder with config\.json and model\.safetensors"):
-        load_trained("local-dir:none", None, None, None)
-
-
 def test_a_config_that_changes_after_it_was_read_changes_nothing(folder, published, monkeypatch):
     parse = loading.parse_json
 
@@ -397,165 +287,3 @@ def test_a_config_that_changes_after_it_was_read_changes_nothing(folder, publish
     assert torch.equal(answers(gemnet.from_pretrained(folder)), answers(published))
     with pytest.raises(ManifestError, match=r"config\.json has 2 bytes, not"):
         gemnet.from_pretrained(folder)
-
-
-@pytest.mark.parametrize(
-    ("ref", "revision", "words"),
-    [
-        ("acme/net@v1", "v2", "names a revision, and 'v2' is another"),
-        ("a/b/c", None, r"no folder here, and no model on the Hub, which is named ORG/NAME\[@TAG\]"),
-        ("../x", None, "no folder here"),
-        ("hf-hub:acme", None, "which is named ORG/NAME"),
-        ("acme/../net", None, "which is named ORG/NAME"),
-        ("acme/net\u202e", None, "which is named ORG/NAME"),
-        ("acme/net@../../x", None, "a revision is a tag, a branch or a commit"),
-        ("acme/net@a b", None, "a revision is a tag"),
-        ("acme/net@", None, "a revision is a tag, .*; got ''"),
-        ("hf-hub:acme/net@", None, "a revision is a tag"),
-        ("acme/net", "", "a revision is a tag"),
-        ("acme/net@", "v1", "names a revision, and 'v1' is another"),
-        (os.curdir, "v1", "only models on the Hub have revisions"),
-        ("gemnet_a", "v1", "only models on the Hub have revisions"),
-        ("gemnet_x", None, r"unknown model, and folder, 'gemnet_x' \(did you mean"),
-        ("gemnet_b.nope", None, "the package has no weights of gemnet_b.nope"),
-        ("local-dir:/no/folder", None, "there is no folder /no/folder"),
-    ],
-)
-def test_a_reference_that_means_nothing_is_refused(ref, revision, words):
-    with pytest.raises((UsageError, FileError), match=words):
-        gemnet.from_pretrained(ref, revision)
-
-
-def test_a_fetched_folder_is_the_release_and_loads_offline(hub, repo, folder, published, tmp_path, monkeypatch):
-    fetch("acme/net@v1.0.0", tmp_path / "deep" / "got")
-    assert describe(tmp_path / "deep" / "got") == describe(folder)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for ref in (tmp_path / "deep" / "got", "acme/net@v1.0.0"):
-        assert torch.equal(answers(gemnet.from_pretrained(ref)), answers(published))
-    fetch("acme/net@v1.0.0", tmp_path / "again")  # from the cache
-
-
-@pytest.mark.parametrize("fault", [{"flip": True}, {"cut": 0.3, "times": 99}, {"status": 500, "times": 99}])
-def test_a_fetch_that_fails_leaves_nothing(fault, hub, repo, tmp_path):
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "mine").write_text("mine")
-    hub.fail("cdn", **fault)
-    for to, force in ((tmp_path / "got", False), (tmp_path / "old", True)):
-        with pytest.raises((ManifestError, HubError)):
-            fetch("acme/net@v1.0.0", to, force=force)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("hub-cache", "model")) == ["old"]
-    assert (tmp_path / "old" / "mine").read_text() == "mine"
-
-
-def test_a_folder_in_use_is_not_written_into(folder, tmp_path):
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    fetch(folder, taken)  # empty
-    with pytest.raises(UsageError, match="is not empty; name another folder, or --force to replace it"):
-        fetch(folder, taken)
-    (taken / "mine").write_text("")
-    fetch(folder, taken, force=True)
-    assert describe(taken) == describe(folder)
-    (tmp_path / "file").write_text("")
-    (tmp_path / "link").symlink_to(taken)
-    for name in ("file", "link"):
-        with pytest.raises(UsageError, match="is there and no folder; name another"):
-            fetch(folder, tmp_path / name, force=True)
-    with pytest.raises(UsageError, match="cannot write to"):
-        fetch(folder, tmp_path / "file" / "below")
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_several_fetch_into_one_folder_at_once(force, folder, tmp_path, monkeypatch):
-    """Each has copied everything when the first gives its folder the name."""
-    home, ready, place = tmp_path / "place" / "got", threading.Barrier(4), fetching.put_folder
-
-    def put_together(*arguments, **options):
-        ready.wait(timeout=20)
-        place(*arguments, **options)
-
-    def one(_):
-        try:
-            return fetch(folder, home, force=force)
-        except UsageError as error:
-            return str(error)
-
-    monkeypatch.setattr(fetching, "put_folder", put_together)
-    with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(one, range(4)))
-    refused = [row for row in told if isinstance(row, str)]
-    assert len(refused) == (0 if force else 3)
-    assert all("is not empty; name another folder" in row for row in refused)
-    assert describe(home) == describe(folder)
-    assert names(home.parent) == ["got"]
-
-
-def test_a_fetch_leaves_what_is_beside_it_alone(folder, tmp_path):
-    home = tmp_path / "got"
-    for name in (".got.part", ".got.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "mine").write_text("mine")
-    for _ in range(2):
-        fetch(folder, home, force=True)
-    assert names(tmp_path) == [".got.old", ".got.part", "got", "model"]
-    assert all((tmp_path / name / "mine").read_text() == "mine" for name in (".got.part", ".got.old"))
-    (tmp_path / "usual").mkdir()
-    assert home.stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
-@pytest.mark.parametrize("after", [0, 1])
-def test_an_interrupted_fetch_gives_the_old_folder_back(error, after, folder, tmp_path, monkeypatch):
-    home, rename, calls = tmp_path / "place" / "got", os.rename, []
-    home.mkdir(parents=True)
-    (home / "mine").write_text("mine")
-
-    def fail(source, target):
-        calls.append(source)
-        if len(calls) == after + 1:
-            raise error(1, "no")
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises((KeyboardInterrupt, UsageError)):
-        fetch(folder, home, force=True)
-    assert names(home.parent) == ["got"]
-    assert (home / "mine").read_text() == "mine"
-
-
-def gemnet_cli(*arguments):
-    from click.testing import CliRunner
-
-    from gemnet.cli import main
-
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def test_the_commands_verify_and_fetch(hub, repo, folder, tmp_path):
-    done = gemnet_cli("fetch", "acme/net", "--revision", "v1.0.0", "--to", tmp_path / "got")
-    assert (done.exit_code, done.stdout.count("3 files")) == (0, 1)
-    assert gemnet_cli("fetch", "acme/net", "--to", tmp_path / "got").exit_code == 2
-    for ref in ("acme/net@v1.0.0", tmp_path / "got"):
-        done = gemnet_cli("verify", ref)
-        assert done.exit_code == 0, done.output
-        assert [line.split()[-1] for line in done.stdout.splitlines()[:3]] == [
-            "config.json", "model.safetensors", "onnx/model.onnx",
-        ]  # fmt: skip
-    flip(tmp_path / "got" / "onnx" / "model.onnx")
-    (tmp_path / "got" / "more").write_text("")
-    done = gemnet_cli("verify", tmp_path / "got")
-    assert done.exit_code == 1
-    assert re.search(r"^BAD .* onnx/model\.onnx$", done.stdout, re.MULTILINE)
-    assert re.search(r"^Error: .*onnx/model\.onnx is damaged", done.stderr, re.MULTILINE)
-    assert "not in the manifest, never read: 'more'" in done.stderr
-    done = gemnet_cli("verify", tmp_path / "got", "--json")
-    told = json.loads(done.stdout)
-    assert (done.exit_code, told["ok"], told["unlisted"]) == (1, False, ["more"])
-    assert [bool(row["problem"]) for row in told["files"]] == [False, False, True]
-    assert told["files"][0]["sha256"] == hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-    assert gemnet_cli("verify", "gemnet_b").exit_code == 2
-    assert gemnet_cli("fetch", "gemnet_x", "--to", tmp_path / "x").exit_code == 2

@@ -122,6 +122,13 @@ class TestTrain:
         assert "cannot be written" in fails("train", cell, "--data", data, *nowhere)
         assert not (tmp_path / "x").exists()
 
+    def test_networks_that_the_images_or_the_memory_cannot_hold_are_refused_before_they_are_made(self, home, tmp_path):
+        asked = ["--data", f"npz:{home / 'set.npz'}", *QUICK, "--out", tmp_path / "x"]
+        assert "images of 16x16 are too small" in fails("train", "gemnet_a", *asked)
+        huge = fails("train", "gemnet_a_cifar", *asked, "--macs", "1e9")
+        assert "parameters is too large, allowed are 1,000 M" in huge
+        assert not (tmp_path / "x").exists()
+
 
 class TestEval:
     def test_scores_a_trained_folder_as_the_training_did(self, home, trained):

@@ -9,6 +9,7 @@ import pytest
 from commands import call, process, trials, wait_for_trials
 
 from gemnet.cell import Cell
+from gemnet.errors import UsageError
 
 
 def test_help_names_the_commands_and_loads_nothing_heavy():
@@ -64,12 +65,18 @@ def test_promote_writes_a_cell_with_its_provenance(study, tmp_path):
 
 def test_promote_writes_to_the_checkout_or_else_to_the_users_zoo(tmp_path, monkeypatch):
     from gemnet import zoo
-    from gemnet.search.promote import default_zoo
+    from gemnet.promotion import default_zoo
 
+    monkeypatch.delenv("GEMNET_ZOO", raising=False)
     assert default_zoo() == zoo.PACKAGE
     monkeypatch.setattr(zoo, "PACKAGE", tmp_path / "site-packages" / "gemnet" / "zoo")
     monkeypatch.setenv("GEMNET_ZOO", str(tmp_path / "mine"))
     assert default_zoo() == tmp_path / "mine"
+    monkeypatch.delenv("GEMNET_ZOO")
+    assert default_zoo() == zoo.user_folder()
+    monkeypatch.setenv("GEMNET_ZOO", "~nobody-is-called-so/zoo")
+    with pytest.raises(UsageError, match="there is no home of ~nobody-is-called-so; set it to a folder"):
+        default_zoo()
 
 
 @pytest.mark.parametrize(

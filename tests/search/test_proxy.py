@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_is_named(chain):
 
     with pytest.raises(CellError, match="measures cells, got Other"):
         TASK.evaluate(Other(), 0)
-    with pytest.raises(CellError, match=r"cannot be made as small as 0\.0 M"):
+    with pytest.raises(CellError, match=r"cannot be made as small as 0\.001 M"):
         dataclasses.replace(TASK, macs=1000).evaluate(chain, 0)
     with pytest.raises(UnknownNameError, match="unknown op"):
         TASK.evaluate(Cell(("input", "nothing"), ((0, 1),)), 0)

@@ -11,9 +11,10 @@ import pytest
 
 from gemnet.cell import Cell
 from gemnet.errors import UnknownNameError
-from gemnet.search import sampling, wl
+from gemnet.search import gram, sampling, wl
 from gemnet.search.gram import owners
 from gemnet.search.graphs import GraphBatch
+from gemnet.search.threads import torch_threads
 
 OPS = ("input", "sepconv3x3", "conv1x1")
 
@@ -115,6 +116,21 @@ def test_processors_without_8_bit_products_give_the_same_bits(form: str, monkeyp
     expected = wl.gram(batch, form=form)
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
     assert wl.gram(batch, form=form).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("form", ["mean", "plain"])
+def test_the_gram_matrix_has_the_same_bits_for_any_number_of_threads_and_rows(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows in several blocks, the last one short, and the rare labels' product in several parts."""
+    batch = sample(230)
+    with torch_threads(1):
+        expected = wl.gram(batch, form=form)
+    monkeypatch.setattr(gram, "ROWS", 50)
+    monkeypatch.setattr(gram, "TAIL_ROWS", 100)
+    for threads in (1, 2):
+        with torch_threads(threads):
+            assert wl.gram(batch, form=form).tobytes() == expected.tobytes()
 
 
 def test_labels_that_share_a_place_of_the_table_are_numbered_apart() -> None:
