@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from gemnet.cli_options import JSON
-from gemnet.errors import UsageError
+from gemnet.errors import HubError, UsageError
 
 from .cli import PRECISIONS, several
 
@@ -62,7 +62,10 @@ def publish(
     else:
         folder = out or (Path(model, "release") if is_folder(model) else Path(f"{model}-release"))
         assemble(model, folder, wish, _say)
-    outcome = send(folder, repo, tag, private=private, force=force, dry_run=dry_run, say=_say)
+    try:
+        outcome = send(folder, repo, tag, private=private, force=force, dry_run=dry_run, say=_say)
+    except HubError as error:
+        raise HubError(f"{error}; the release itself is whole and in {folder}") from None
     click.echo(json.dumps(_to_dict(folder, outcome)) if as_json else _summary(folder, outcome, dry_run))
 
 

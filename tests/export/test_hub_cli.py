@@ -133,7 +133,7 @@ def test_an_expired_token_is_said_and_never_shown(lab, trained):
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: the Hub refuses the token, which may have expired; run hf auth login, or set HF_TOKEN; lab/tiny was "
-        "made and is empty\n"
+        f"made and is empty; the release itself is whole and in {trained}/release\n"
     )
 
 
