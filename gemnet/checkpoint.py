@@ -2,7 +2,8 @@
 
     DIR/step-00001234/model.safetensors, optimizer.safetensors, ..., state.json
 
-A checkpoint is written under another name, synced, and renamed; `state.json` holds the sha256 of every file.
+A checkpoint is written under another name, synced, and renamed; `state.json` holds the sha256 of every
+file and of itself.
 """
 
 import errno
@@ -16,11 +17,12 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from .durable import sync_folder, write_atomic, write_synced
+from .durable import sync_folder, write_synced
 from .errors import CheckpointError
 from .snapshot import Snapshot
 
-SCHEMA = "gemnet.checkpoint/1"
+SCHEMA = "gemnet.checkpoint/2"
+FOLDER = "checkpoints"  # in that of a training
 STATE = "state.json"
 
 
@@ -56,8 +58,11 @@ class Checkpoints:
             os.replace(draft, self._path(step))
             sync_folder(self.folder)
         except OSError as error:
-            shutil.rmtree(draft, ignore_errors=True)
             raise CheckpointError(self._failed(step, error)) from None
+        except (TypeError, ValueError, RuntimeError, SafetensorError) as error:  # shared tensors, values of other kinds
+            raise CheckpointError(f"the checkpoint of step {step} has no form to be written in: {error}") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
         for old in self.steps()[: -self.keep]:
             if old != best:
                 shutil.rmtree(self._path(old), ignore_errors=True)
@@ -66,17 +71,15 @@ class Checkpoints:
         """The snapshot of a step; raises CheckpointError when a file is missing or not as it was written."""
         path = self._path(step)
         try:
-            record = json.loads((path / STATE).read_text(encoding="utf-8"))
-            if record.get("schema") != SCHEMA:
-                raise CheckpointError(f"{path / STATE} has the schema {record.get('schema')!r}, not {SCHEMA!r}")
-            contents = {file: (path / file).read_bytes() for file in record["files"]}
+            state = _read_state(path / STATE)
+            contents = {file: (path / file).read_bytes() for file in state["files"]}
             for file, content in contents.items():
-                if hashlib.sha256(content).hexdigest() != record["files"][file]:
-                    raise CheckpointError(f"{path / file} is damaged; remove {path} to go on from an earlier one")
+                if hashlib.sha256(content).hexdigest() != state["files"][file]:
+                    raise ValueError(f"{file} is damaged")
             tensors = {Path(file).stem: safetensors.torch.load(content) for file, content in contents.items()}
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); remove it to go on from an earlier one") from None
-        return Snapshot(tensors, record)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); remove it, and --resume goes on without") from None
+        return Snapshot(tensors, state["record"])
 
     def _write(self, draft: Path, snapshot: Snapshot) -> None:
         files = {}
@@ -84,8 +87,8 @@ class Checkpoints:
             content = safetensors.torch.save({name: value.contiguous() for name, value in tensors.items()})
             files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
             write_synced(draft / f"{part}.safetensors", content)
-        record = {"schema": SCHEMA, "files": files, **snapshot.record}
-        write_synced(draft / STATE, json.dumps(record).encode())
+        state = {"schema": SCHEMA, "files": files, "record": snapshot.record}
+        write_synced(draft / STATE, json.dumps({**state, "sha256": _digest(state)}).encode())
         sync_folder(draft)
 
     def _path(self, step: int) -> Path:
@@ -99,10 +102,18 @@ class Checkpoints:
                 f"{remedy} and go on with --resume")  # fmt: skip
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Writes a JSON file so that the path holds the old content or the new; raises CheckpointError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(data, indent=1) + "\n")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written ({error.strerror}); the checkpoints are kept") from None
+def _read_state(path: Path) -> dict[str, Any]:
+    """What `state.json` holds; raises CheckpointError when another version wrote it, ValueError when it is damaged."""
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(state, dict) or "schema" not in state:
+        raise ValueError(f"{STATE} is damaged")
+    if state["schema"] != SCHEMA:
+        raise CheckpointError(f"{path} has the schema {state['schema']!r:.40}, not {SCHEMA!r}: another version's; "
+                              "go on with that version, or train anew in another folder")  # fmt: skip
+    if state.pop("sha256", None) != _digest(state):
+        raise ValueError(f"{STATE} is damaged")
+    return state
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

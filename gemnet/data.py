@@ -10,10 +10,14 @@
 | `folder:DIR`    | a folder of images per class, or `train`, `val`, `test` folders of such folders    |
 | `folder:DIR@64` | the same, each image resized to 64 pixels on its shorter side and cropped square   |
 
+Without `classes`, strings [K], the classes of an npz file are called by their numbers. Where the images are those of a
+public set (see `gemnet.public_data`), what is trained on them has that set's names all the same.
+
 A set without a validation split gives up a tenth of each training class for one, always the same images.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,12 +100,13 @@ def _assemble(name: str, parts: Parts, classes: tuple[str, ...] | None) -> Datas
             check_range(f"{name}: train", train.labels, range(len(present)))
         classes = tuple(str(k) for k in range(int(present[-1]) + 1))
     if "val" not in splits:
-        kept, held_out = split_numbers(name, train.labels)
+        check_range(f"{name}: train", train.labels, classes)
+        kept, held_out = split_numbers(name, train.labels, classes)
         train, splits["val"] = _take(train, kept), _take(train, held_out)
     return Dataset(name, train, splits["val"], splits.get("test"), classes)
 
 
-def split_numbers(name: str, labels: Array) -> tuple[Array, Array]:
+def split_numbers(name: str, labels: Array, classes: Sequence[str]) -> tuple[Array, Array]:
     """Which training images stay, and which validate where a set has no validation split; a tenth of each class.
 
     Raises:
@@ -112,7 +117,8 @@ def split_numbers(name: str, labels: Array) -> tuple[Array, Array]:
     for k in np.unique(labels):
         members = np.flatnonzero(labels == k)
         if len(members) < 2:
-            raise DataError(f"{name}: class {k} has one training image, but a second is needed to validate; add some")
+            raise DataError(f"{name}: class {classes[k]} has one training image, but a second is needed to validate; "
+                            "add some")  # fmt: skip
         for_val[rng.permutation(members)[: max(1, round(VAL_SHARE * len(members)))]] = True
     return np.flatnonzero(~for_val), np.flatnonzero(for_val)
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .errors import ConfigError
+from .errors import ConfigError, TrainingError
 from .images import Batch
 
 TOP = 5
@@ -50,10 +50,11 @@ def score(
 
     Raises:
         ConfigError: the model's scores do not fit the classes.
+        TrainingError: some are infinite or not a number.
     """
     was_training, start = model.training, time.perf_counter()
     model.to(device).eval()
-    counts: Tensor | None = None
+    counts = None if num_classes is None else torch.zeros(4, num_classes, dtype=torch.int64, device=device)
     with torch.inference_mode(), contextlib.nullcontext() if accelerator is None else accelerator.autocast():
         for images, labels in batches:
             output = model(images)
@@ -77,16 +78,18 @@ def check_shape(output: Tensor, images: int, num_classes: int) -> None:
 
 
 def _count(output: Tensor, labels: Tensor) -> Tensor:
-    """Per class: images, right ones, and those right in the top five [3, K]."""
+    """Per class: images, right ones, those right in the top five, and those whose scores are no numbers [4, K]."""
     num_classes = output.shape[1]
     right = output.argmax(1) == labels
     near = (output.topk(min(TOP, num_classes), 1).indices == labels[:, None]).any(1)
-    weights = torch.stack((torch.ones_like(right), right, near)).long()
-    return torch.zeros(3, num_classes, dtype=torch.int64, device=labels.device).index_add_(1, labels, weights)
+    weights = torch.stack((torch.ones_like(right), right, near, ~output.isfinite().all(1))).long()
+    return torch.zeros(4, num_classes, dtype=torch.int64, device=labels.device).index_add_(1, labels, weights)
 
 
 def _scores(counts: Tensor, seconds: float) -> Scores:
-    images, right, near = (row.tolist() for row in counts.cpu())
+    images, right, near, broken = (row.tolist() for row in counts.cpu())
     total = sum(images)
+    if any(broken):
+        raise TrainingError(f"the model's outputs for {sum(broken)} of {total} images are infinite or not a number")
     per_class = tuple(r / n if n else None for r, n in zip(right, images))
     return Scores(sum(right) / total, sum(near) / total, per_class, total, total / seconds)

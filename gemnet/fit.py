@@ -4,32 +4,37 @@
     DIR/checkpoints/        the last few and the best, see `gemnet.checkpoint`
     DIR/model.safetensors, config.json      the chosen weights, at the end
     DIR/curve.html          the learning curve, at the end
+    DIR/.lock               held while one runs
 """
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from . import settings
-from .checkpoint import Checkpoints
+from .checkpoint import FOLDER, Checkpoints
 from .devices import accelerator
 from .durable import file_sha256
-from .errors import CheckpointError, TrainingError
+from .errors import CheckpointError, ConfigError, TrainingError
 from .evaluation import Scores, score
 from .images import Images
+from .lock import Lock
 from .outcome import Journal, Row, save_batch, write_curve, write_scalars
 from .randomness import borrowed
 from .recipe import Recipe
 from .saving import WEIGHTS
-from .snapshot import Snapshot
+from .snapshot import UNPACKABLE, Snapshot
 from .stopping import Stop
-from .trainer import Trainer
+from .trainer import REMEDY, Trainer
 
 AGREE_EVERY = 10  # steps between two questions whether any of several processes was told to stop
 
@@ -41,13 +46,17 @@ class Plan:
     Args:
         keep: how many of the latest checkpoints stay, beside the best.
         save_every_s: seconds between two checkpoints inside an epoch; there is one after each epoch.
+        on_start: called with the device when it begins or goes on.
         on_epoch: called with each epoch's row.
+        tell: called with a line on anything the user should know besides.
         save_model: writes the chosen model into a folder, as `model.safetensors`.
     """
 
     keep: int = 2
     save_every_s: float = 600.0
+    on_start: Callable[[torch.device], None] | None = None
     on_epoch: Callable[[Row], None] | None = None
+    tell: Callable[[str], None] | None = None
     save_model: Callable[[Any, Path], None] | None = None
 
 
@@ -71,26 +80,32 @@ def fit(
         plan: how to look after it.
 
     Raises:
-        CheckpointError: the folder holds a training already, or another one, or cannot be written.
-        TrainingError: the loss became infinite or not a number; the batch is in the folder.
+        CheckpointError: the folder holds a training already, or another one, one runs in it, or it cannot be written.
+        ConfigError: the recipe does not fit the data or the machine, or its optimiser's state cannot be saved.
+        TrainingError: the loss or the outputs became infinite or not a number; the batch is in the folder.
         KeyboardInterrupt: it was asked to stop; a checkpoint of the last step is in the folder.
     """
-    runner = accelerator(device, recipe.precision, recipe.accumulate)
+    if recipe.opt.lower() in UNPACKABLE:
+        raise ConfigError(f"the state of the optimiser {recipe.opt} cannot be saved in checkpoints; set another opt")
+    runner, plan = accelerator(device, recipe.precision, recipe.accumulate), plan or Plan()
     asked = {"model": dict(about), "recipe": settings.to_dict(recipe), "seed": seed, "data": _describe(images),
              "processes": runner.num_processes}  # fmt: skip
     journal = Journal.open(folder, asked, resume)
-    if journal.result is not None:
+    if journal.result is not None and (plan.save_model is None or (folder / WEIGHTS).exists()):
         return journal.result
     stop = Stop()
     with borrowed(seed, runner.process_index, runner.device) as rng, stop.heard():
-        run = _Run(Trainer(model, images, recipe, runner, rng), folder, journal, stop, plan or Plan())
-        try:
-            run.begin()
-            while not run.over:
-                run.epoch()
-        except TrainingError as error:
-            raise TrainingError(f"{error}; the batch is in {save_batch(folder, run.trainer)}") from None
-        return run.finish()
+        run = _Run(Trainer(model, images, recipe, runner, rng), folder, journal, stop, plan)
+        with _alone(folder, runner):
+            try:
+                run.begin()
+                if plan.on_start is not None and runner.is_main_process:
+                    plan.on_start(runner.device)
+                while not run.over:
+                    run.epoch()
+            except TrainingError as error:
+                raise TrainingError(f"{error}; the batch is in {save_batch(folder, run.trainer)}") from None
+            return run.finish()
 
 
 def _describe(images: Images) -> dict[str, Any]:
@@ -100,12 +115,34 @@ def _describe(images: Images) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def _alone(folder: Path, runner: Accelerator) -> Iterator[None]:
+    """A block in which no other training runs in the folder: the main process locks it for all."""
+    refusal, lock = [""], None
+    if runner.is_main_process:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = Lock(folder / ".lock", CheckpointError)
+        except OSError as error:
+            refusal = [f"{folder} cannot be written ({error.strerror})"]
+        except CheckpointError as error:
+            refusal = [str(error)]
+    broadcast_object_list(refusal)
+    if refusal[0]:
+        raise CheckpointError(refusal[0])
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 class _Run:
     """A trainer with its folder."""
 
     def __init__(self, trainer: Trainer, folder: Path, journal: Journal, stop: Stop, plan: Plan) -> None:
         self.trainer, self.folder, self.journal, self.stop, self.plan = trainer, folder, journal, stop, plan
-        self.checkpoints = Checkpoints(folder / "checkpoints", plan.keep)
+        self.checkpoints = Checkpoints(folder / FOLDER, plan.keep)
         self.curve: list[Row] = []
         self.runner = trainer.accelerator
         self.before_s, self.start, self.saved = 0.0, time.perf_counter(), time.perf_counter()
@@ -115,7 +152,7 @@ class _Run:
         """Whether all epochs are run, or so few images are right that it is given up."""
         done, recipe = self.trainer.epoch, self.trainer.recipe
         hopeless = recipe.hopeless_below(len(self.trainer.images.classes))
-        return done == recipe.epochs or (0 < done == recipe.stop_epochs and self.curve[-1].val_acc < hopeless)
+        return done >= recipe.epochs or (0 < done == recipe.stop_epochs and self.curve[-1].val_acc < hopeless)
 
     @property
     def best(self) -> Row | None:
@@ -126,12 +163,29 @@ class _Run:
         """Goes on from the latest checkpoint, if there is one; else begins the journal."""
         self.runner.wait_for_everyone()  # all have looked whether the folder holds a training
         steps = self.checkpoints.steps()
+        if self.journal.result is not None:
+            if not steps:
+                raise CheckpointError(f"{self.folder} holds a training that is over, without {WEIGHTS} and without "
+                                      "checkpoints to write it from; train anew in another folder")  # fmt: skip
+            self._tell(f"{self.folder} has no {WEIGHTS}: it is written again from the checkpoints")
         if not steps:
+            if self.journal.found:
+                self._tell(f"{self.checkpoints.folder} holds no checkpoint: the training begins with epoch 1")
             if self.runner.is_main_process:
                 self.journal.write([])
             return
-        snapshot = self.checkpoints.load(steps[-1])
-        self.trainer.restore(snapshot)
+        self._go_on(self.checkpoints.load(steps[-1]))
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        """Restores a snapshot; raises CheckpointError when it is not this training's."""
+        wrong, remedy = f"{self.checkpoints.folder} holds checkpoints of another", "remove it, or choose another folder"
+        if snapshot.record["asked_sha256"] != self.journal.asked_sha256:
+            raise CheckpointError(f"{wrong} model, data set, recipe, seed or number of processes; {remedy}")
+        try:
+            self.trainer.restore(snapshot)
+        except (RuntimeError, KeyError, ValueError) as error:  # two models may be told by the same `about`
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{wrong} model ({reason:.200}); {remedy}") from None
         self.curve = [settings.from_dict(Row, row) for row in snapshot.record["curve"]]
         self.before_s = snapshot.record["train_s"]
 
@@ -140,7 +194,11 @@ class _Run:
         trainer, start, first = self.trainer, time.perf_counter(), self.trainer.position
         loss = trainer.run_epoch(self._after_step)
         seconds = time.perf_counter() - start
-        scores = self._score("val")
+        try:
+            scores = self._score("val")
+        except TrainingError as error:
+            where = f"after epoch {trainer.epoch} of {trainer.recipe.epochs} at learning rate {trainer.recipe.lr}"
+            raise TrainingError(f"{error} {where}; {REMEDY}") from None
         seen = trainer.images.counts["train"] * (1 - first / trainer.batches)
         row = Row(
             trainer.epoch, trainer.step, loss, scores.top1, scores.top5, trainer.optimizer.param_groups[-1]["lr"],
@@ -157,8 +215,7 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """Scores the best epoch's weights on the test split, writes the outcome and returns the result."""
-        best = self.best
-        assert best is not None, "there is at least one epoch"
+        best = self._kept_best()
         model = self.runner.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
         tensors = self.checkpoints.load(best.step).tensors
         model.load_state_dict(tensors["ema"] if "ema" in tensors else tensors["model"])
@@ -173,6 +230,15 @@ class _Run:
             self._write(model, result)
         self.runner.wait_for_everyone()
         return result
+
+    def _kept_best(self) -> Row:
+        """The epoch with the best validation accuracy of those whose checkpoints are there."""
+        best, there = self.best, self.checkpoints.steps()
+        assert best is not None, "there is at least one epoch"
+        kept = max((row for row in self.curve if row.step in there), key=lambda row: row.val_acc, default=best)
+        if kept != best:
+            self._tell(f"the checkpoint of epoch {best.epoch}, the best, is gone: epoch {kept.epoch} is chosen")
+        return kept
 
     def _write(self, model: nn.Module, result: dict[str, Any]) -> None:
         """Writes the outcome, the result last."""
@@ -207,7 +273,8 @@ class _Run:
 
     def _save(self) -> None:
         snapshot = self.trainer.snapshot()
-        record = {**snapshot.record, "curve": [asdict(row) for row in self.curve], "train_s": self._train_s()}
+        record = {**snapshot.record, "curve": [asdict(row) for row in self.curve], "train_s": self._train_s(),
+                  "asked_sha256": self.journal.asked_sha256}  # fmt: skip
         if self.runner.is_main_process:
             best = self.best
             self.checkpoints.save(Snapshot(snapshot.tensors, record), None if best is None else best.step)
@@ -219,6 +286,10 @@ class _Run:
         batches = trainer.images.plain(part, trainer.share, trainer.device)
         chosen, classes = model or trainer.chosen, len(trainer.images.classes)
         return score(chosen, batches, classes, trainer.device, self.runner)
+
+    def _tell(self, line: str) -> None:
+        if self.plan.tell is not None and self.runner.is_main_process:
+            self.plan.tell(line)
 
     def _train_s(self) -> float:
         return self.before_s + time.perf_counter() - self.start

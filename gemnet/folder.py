@@ -1,21 +1,22 @@
 """A data set read from folders of image files."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from .decoding import large_images, open_image, read_image
 from .errors import DataError
 from .sources import MAX_BYTES, Array, Parts, too_large
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 GREY = frozenset({"1", "L"})
-DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that 8 bits cut off
-UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError, Image.DecompressionBombError)
 
 Shape = tuple[int, int, int]
 Files = dict[str, list[tuple[Path, int]]]  # split -> image files with their labels
@@ -36,21 +37,24 @@ def read_folder(place: str, progress: bool) -> tuple[Parts, tuple[str, ...]]:
         DataError: a folder is missing, empty or unknown, an image cannot be read or is of another size, or
             the set is too large to be held in memory.
     """
-    folder, size = _place(place)
+    folder, size = parse_place(place)
     where = f"folder:{place}"
     files, classes = find_images(where, folder)
-    shape = _survey(where, folder, [path for pairs in files.values() for path, _ in pairs], size)
     parts: Parts = {}
-    for part, pairs in files.items():
-        images = np.empty((len(pairs), *shape), dtype=np.uint8)
-        for k, (path, _) in enumerate(_track(pairs, f"reading {part}", progress)):
-            images[k] = _read(where, path, shape, size)
-        parts[part] = images, np.array([label for _, label in pairs], dtype=np.int64)
+    with large_images():
+        shape = _survey(where, folder, [path for pairs in files.values() for path, _ in pairs], size)
+        for part, pairs in files.items():
+            images = np.empty((len(pairs), *shape), dtype=np.uint8)
+            for k, (path, _) in enumerate(_track(pairs, f"reading {part}", progress)):
+                images[k] = _read(where, path, shape, size)
+            parts[part] = images, np.array([label for _, label in pairs], dtype=np.int64)
     return parts, classes
 
 
 def find_images(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
     """The image files of each split with their labels, and the classes, which are those of the training split.
+
+    Other files are left out, and how many is told once on the standard error.
 
     Raises:
         DataError: the folder is missing, empty or no data set; `where` names it.
@@ -63,7 +67,8 @@ def find_images(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
         raise DataError(f"{where}: cannot be listed ({error}); check its permissions") from error
 
 
-def _place(place: str) -> tuple[Path, int | None]:
+def parse_place(place: str) -> tuple[Path, int | None]:
+    """The folder and the size of `DIR@SIZE`, or of `DIR`, which may have an @ in its name; raises DataError."""
     sized = re.fullmatch(r"(.+)@(\d{1,5})", place)
     if sized is None or os.path.isdir(os.path.expanduser(place)):
         return Path(os.path.expanduser(place)), None
@@ -90,16 +95,21 @@ def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
         got = f"{len(classes)} class folder{'s' * (len(classes) != 1)} in {folders['train']}"
         raise DataError(f"{where}: {got}, at least 2 are needed; give each class a folder of its own")
     files: Files = {}
+    others: list[Path] = []
     for part in sorted(folders, key=["train", "val", "test"].index):
         for sub in _subfolders(folders[part]):
             if sub.name not in classes:
                 raise DataError(f"{where}: {sub} is a class that train has not; add it there or remove it")
-            found = [path for path in sorted(sub.rglob("*")) if path.suffix.lower() in SUFFIXES and _visible(path, sub)]
+            found, no_images = _files(sub)
             if part == "train" and not found:
-                raise DataError(f"{where}: the class folder {sub} has no images; add some or remove it")
+                hint = f" ({_left_out(no_images)})" if no_images else ""
+                raise DataError(f"{where}: the class folder {sub} has no images{hint}; add some or remove it")
+            others += no_images
             files.setdefault(part, []).extend((path, classes.index(sub.name)) for path in found)
         if not files.get(part):
             raise DataError(f"{where}: {folders[part]} has no images in class folders; add some or remove it")
+    if others:
+        _warn(f"{where}: {_left_out(others)}")
     return files, classes
 
 
@@ -107,22 +117,38 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith((".", "__")))
 
 
-def _visible(path: Path, folder: Path) -> bool:
-    return path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images under a folder, and what else is there that is not hidden, links to nothing among it."""
+    images, others = [], []
+    for path in sorted(folder.rglob("*")):
+        if any(name.startswith(".") for name in path.relative_to(folder).parts):
+            continue
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            images.append(path)
+        elif not path.is_dir():
+            others.append(path)
+    return images, others
+
+
+def _left_out(paths: list[Path]) -> str:
+    count = f"{len(paths)} files are" if len(paths) > 1 else "1 file is"
+    return f"{count} left out, such as {paths[0]}: no {', '.join(sorted(SUFFIXES))}, or a link to nothing"
+
+
+@cache
+def _warn(text: str) -> None:
+    """Says something once, and of several launched processes in one alone."""
+    if os.environ.get("RANK", "0") == "0":
+        logging.getLogger(__name__).warning("%s", text)
 
 
 def _survey(where: str, folder: Path, paths: list[Path], size: int | None) -> Shape:
     """The shape [H, W, C] of all images, from their headers alone."""
     grey, first, height, width = True, paths[0], size or 0, size or 0
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                mode, (w, h) = image.mode, image.size
-                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap the sides
-        except UNDECODABLE as error:
-            raise DataError(undecodable(where, path, error)) from error
-        if mode in DEEP:
-            raise DataError(f"{where}: {path} has more than 8 bits per channel ({mode}); convert it to 8 bits")
+        with open_image(where, path) as image:
+            mode, (w, h) = image.mode, image.size
+            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations that swap the sides
         grey = grey and mode in GREY
         if turned:
             w, h = h, w
@@ -141,25 +167,13 @@ def _survey(where: str, folder: Path, paths: list[Path], size: int | None) -> Sh
 
 
 def _read(where: str, path: Path, shape: Shape, size: int | None) -> Array:
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("P", "PA"):
-                image = image.convert("RGBA")  # a palette with transparency converts to RGB with a warning
-            image = image.convert("L" if shape[2] == 1 else "RGB")
-        if size is not None and image.size != (size, size):
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-        array = np.asarray(image)
-        if array.shape[:2] != shape[:2]:
-            raise ValueError(f"{array.shape} is not what the header says")
-        return array if array.ndim == 3 else array[..., None]
-    except UNDECODABLE as error:
-        raise DataError(undecodable(where, path, error)) from error
-
-
-def undecodable(where: str, path: Path, error: BaseException) -> str:
-    """What to say of an image that cannot be read."""
-    return f"{where}: {path} cannot be decoded ({type(error).__name__}); replace or remove it"
+    image = read_image(where, path, "L" if shape[2] == 1 else "RGB")
+    if size is not None and image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    array = np.asarray(image)
+    if array.shape[:2] != shape[:2]:
+        raise DataError(f"{where}: {path} is not of the size that its header says; replace or remove it")
+    return array if array.ndim == 3 else array[..., None]
 
 
 def _track(pairs: list[tuple[Path, int]], title: str, progress: bool) -> Iterable[tuple[Path, int]]:

@@ -1,6 +1,7 @@
 """What a training leaves behind besides its weights: `train.json`, the learning curve, a batch that went wrong."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .checkpoint import write_json
-from .durable import write_synced
+from .checkpoint import FOLDER as CHECKPOINTS
+from .durable import write_atomic, write_synced
 from .errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -51,11 +52,19 @@ class Journal:
     """The file `train.json` of a training's folder.
 
     Attributes:
+        found: whether it was there already.
         result: what the training came to; None while it is not over.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any], result: dict[str, Any] | None = None) -> None:
-        self.path, self.head, self.result = path, head, result
+    def __init__(
+        self, path: Path, head: Mapping[str, Any], found: bool = False, result: dict[str, Any] | None = None
+    ) -> None:
+        self.path, self.head, self.found, self.result = path, head, found, result
+
+    @property
+    def asked_sha256(self) -> str:
+        """sha256 (hex) of what is asked for, by which each checkpoint is known to belong to it."""
+        return hashlib.sha256(json.dumps(self.head["asked"], sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def open(cls, folder: Path, asked: Mapping[str, Any], resume: bool) -> "Journal":
@@ -71,10 +80,10 @@ class Journal:
         """
         path, asked = folder / FILE, json.loads(json.dumps(asked))
         head = {"schema": SCHEMA, "asked": asked, "versions": versions(), "hardware": hardware()}
+        if not resume and (path.exists() or (folder / CHECKPOINTS).exists()):
+            raise CheckpointError(f"{folder} holds a training; go on with it by --resume, or choose another folder")
         if not path.exists():
             return cls(path, head)
-        if not resume:
-            raise CheckpointError(f"{folder} holds a training; go on with it by --resume, or choose another folder")
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             before, result = found["asked"], found["result"]
@@ -83,11 +92,16 @@ class Journal:
         differs = _difference(before, asked)
         if differs:
             raise CheckpointError(f"{folder} holds another training: {differs}; choose another folder")
-        return cls(path, head, result)
+        return cls(path, head, True, result)
 
     def write(self, curve: Sequence[Row], result: dict[str, Any] | None = None) -> None:
-        """Writes the curve so far, and the result at the end."""
-        write_json(self.path, {**self.head, "curve": [asdict(row) for row in curve], "result": result})
+        """Writes the curve so far, and the result at the end; raises CheckpointError."""
+        data = {**self.head, "curve": [asdict(row) for row in curve], "result": result}
+        try:
+            write_atomic(self.path, json.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            kept = "; the checkpoints are kept" if curve else ""
+            raise CheckpointError(f"{self.path} cannot be written ({error.strerror}){kept}") from None
 
 
 def versions() -> dict[str, str]:
@@ -136,7 +150,7 @@ def save_batch(folder: Path, trainer: "Trainer") -> Path:
     _, numbers, images, labels = trainer.last
     tensors = {"numbers": numbers, "images": images.contiguous(), "labels": labels}
     try:
-        write_synced(path, safetensors.torch.save(tensors, {"epoch": str(trainer.epoch + 1)}))
+        write_synced(path, safetensors.torch.save(tensors, {"epoch": str(trainer.epoch + (trainer.position > 0))}))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror})") from None
     return path

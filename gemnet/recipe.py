@@ -2,16 +2,21 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from . import settings, zoo
 from .errors import ConfigError
+from .foreign import MAX_SIDE
 
 SCHEMA = "gemnet.recipe/1"
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("no", "bf16", "fp16")
+MAX_PADDING = 256  # pixels, twice of which every image of a batch grows by while it is cropped
+MAX_RATE = 1000  # far beyond use; torch refuses numbers that overflow 32 bits in the middle of a step
+POLICY = re.compile(r"\w+(-(t(weights|3aw?)|[a-su-z][a-z]*\d[\d.]*))*", re.ASCII)  # timm passes over other sections
 FIRST_FIELDS = 11  # those of version 0.1, which all recorded measurements hold
 
 
@@ -94,21 +99,29 @@ class Recipe:
     def _ranges(self) -> dict[str, tuple[bool, str]]:
         """For each field that has a range, whether its value is in it and what it is."""
         from_0_to_1 = ("label_smoothing", "momentum", "random_erase", "drop_rate", "drop_path_rate", "ema_decay")
-        not_negative = (
-            "weight_decay", "crop_padding", "stop_epochs", "stop_factor", "min_lr", "clip_grad", "mixup", "cutmix",
-            "img_size", "color_jitter",
-        )  # fmt: skip
-        above_0_to_1 = ("layer_decay", "crop_scale", "crop_pct")
+        not_negative = ("stop_epochs", "stop_factor", "clip_grad", "mixup", "cutmix")
+        up_to = {"crop_padding": MAX_PADDING, "img_size": MAX_SIDE, "color_jitter": 10, "weight_decay": MAX_RATE}
+        above_0_to_1 = ("layer_decay", "crop_scale")
         return {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 2, "at least 2, which batch norm needs"),
-            "lr": (self.lr > 0, "above 0"),
-            "warmup_epochs": (0 <= self.warmup_epochs < self.epochs, f"from 0 to below epochs ({self.epochs})"),
+            "lr": (0 < self.lr <= MAX_RATE, f"above 0, at most {MAX_RATE}"),
+            "min_lr": (0 <= self.min_lr <= self.lr, f"from 0 to lr ({self.lr})"),
+            "warmup_epochs": (
+                0 <= self.warmup_epochs < self.epochs,
+                f"from 0 to below epochs ({self.epochs}), such as --set warmup_epochs=0",
+            ),
             "accumulate": (self.accumulate >= 1, "at least 1"),
             "sched": (self.sched in SCHEDULES, " or ".join(SCHEDULES)),
             "precision": (self.precision in PRECISIONS, ", ".join(PRECISIONS)),
+            "crop_pct": (0.1 <= self.crop_pct <= 1, "from 0.1 to 1"),  # images are resized to img_size / crop_pct
+            "auto_augment": (
+                not self.auto_augment or POLICY.fullmatch(self.auto_augment) is not None,
+                "a policy of timm's, such as rand-m9-mstd0.5",
+            ),
             **{name: (0 <= getattr(self, name) < 1, "from 0 to below 1") for name in from_0_to_1},
             **{name: (getattr(self, name) >= 0, "0 or more") for name in not_negative},
+            **{name: (0 <= getattr(self, name) <= most, f"from 0 to {most}") for name, most in up_to.items()},
             **{name: (0 < getattr(self, name) <= 1, "above 0, at most 1") for name in above_0_to_1},
         }
 

@@ -108,8 +108,8 @@ def solve(
             break
     else:
         raise CellError(
-            f"the cell cannot be made as small as {macs / 1e6:.1f} M MACs: "
-            f"at its least widths {list(form.least_widths)} it has {count(least) / 1e6:.1f} M"
+            f"the cell cannot be made as small as {macs / 1e6} M MACs: "
+            f"at its least widths {list(form.least_widths)} it has {count(least) / 1e6} M"
         )
     low, high = 0.0, MAX_WIDTH / 2 / max(form.widths)
     for _ in range(24):  # widths are rounded, so this is far below one step of any width

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
+GROUP = "group"  # begins the names of tensors that belong to a group of parameters, not to one parameter
+PLAIN = (bool, int, float, str, list, tuple, type(None))  # what JSON has a form for
+UNPACKABLE = ("kron", "kronc", "kronw")  # of timm's list; these hold lists of tensors and a generator of their own
 
 
 @dataclass(frozen=True)
@@ -24,30 +27,38 @@ class Snapshot:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state: its tensors, named `parameter.key`, and the rest as a JSON object."""
+    """An optimiser's state: its tensors, named `parameter.key` or `groupN.key`, and the rest as a JSON object.
+
+    Settings of a group that JSON has no form for, such as a dtype, are left out.
+    """
     state = optimizer.state_dict()
-    tensors, rest = {}, {}
-    for number, values in state["state"].items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{number}.{key}"] = value
-            else:
-                rest[f"{number}.{key}"] = value
-    return tensors, {"groups": state["param_groups"], "values": rest}
+    held = {**state["state"], **{f"{GROUP}{number}": group for number, group in enumerate(state["param_groups"])}}
+    tensors = {f"{owner}.{key}": value for owner, values in held.items() for key, value in values.items()
+               if isinstance(value, Tensor)}  # fmt: skip
+    values = {f"{number}.{key}": value for number, values in state["state"].items() for key, value in values.items()
+              if not isinstance(value, Tensor)}  # fmt: skip
+    groups = [{key: value for key, value in group.items() if isinstance(value, PLAIN)}
+              for group in state["param_groups"]]  # fmt: skip
+    return tensors, {"groups": groups, "values": values}
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors, record: Mapping[str, Any]) -> None:
-    """Puts a packed state into an optimiser of the same parameters.
+    """Puts a packed state into an optimiser of the same parameters; what was left out stays as it is there.
 
     Tensors of a parameter's shape get its memory format too: kernels of another format round differently.
     """
     params = [param for group in optimizer.param_groups for param in group["params"]]
+    groups = [
+        {**own, **{key: tuple(v) if isinstance(v, list) and key != "params" else v for key, v in group.items()}}
+        for own, group in zip(optimizer.param_groups, record["groups"], strict=True)
+    ]
     state: dict[int, dict[str, Any]] = {}
     for name, value in (*tensors.items(), *record["values"].items()):
-        number, _, key = name.partition(".")
-        if isinstance(value, Tensor) and value.shape == params[int(number)].shape:
-            value = torch.empty_like(params[int(number)]).copy_(value)  # noqa: PLW2901
-        state.setdefault(int(number), {})[key] = value
-    groups = [{key: tuple(v) if isinstance(v, list) and key != "params" else v for key, v in group.items()}
-              for group in record["groups"]]  # fmt: skip
+        owner, _, key = name.partition(".")
+        if owner.startswith(GROUP):
+            groups[int(owner.removeprefix(GROUP))][key] = value
+            continue
+        if isinstance(value, Tensor) and value.shape == params[int(owner)].shape:
+            value = torch.empty_like(params[int(owner)]).copy_(value)  # noqa: PLW2901
+        state.setdefault(int(owner), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from timm.data import create_transform
 from timm.data.loader import fast_collate
 from torch import Tensor
@@ -21,8 +20,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from .augment import Normalise
 from .data import split_numbers
-from .errors import DataError
-from .folder import UNDECODABLE, find_images, undecodable
+from .decoding import large_images, read_image
+from .errors import ConfigError, DataError
+from .folder import find_images
 from .images import EVALUATION_BATCH, Batch, Share
 from .randomness import all_seeded
 from .recipe import Recipe
@@ -44,6 +44,7 @@ class FolderImages:
 
     Raises:
         DataError: the folder is missing or no data set.
+        ConfigError: the recipe's `auto_augment` is no policy of timm's.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class FolderImages:
         self.where, self.recipe, self.seed, self.workers = f"folder:{place}", recipe, seed, workers
         self.in_chans, self.img_size = in_chans, (recipe.img_size, recipe.img_size)
         self.mean, self.std = tuple(mean), tuple(std)
+        self._transform(True)  # what is wrong with it is told before anything is listed or written
         self.root = Path(os.path.expanduser(place))
         files, self.classes = find_images(self.where, self.root)
         self._files = {part: _FileList(pairs) for part, pairs in files.items()}
         if "val" not in self._files:
             train = self._files["train"]
-            kept, held_out = split_numbers(self.where, train.labels)
+            kept, held_out = split_numbers(self.where, train.labels, self.classes)
             self._files |= {"train": train.some(kept), "val": train.some(held_out)}
         self.counts = {part: len(files.labels) for part, files in self._files.items()}
         self.data_set = ""
@@ -92,12 +94,16 @@ class FolderImages:
 
     def _transform(self, training: bool) -> Any:
         recipe = self.recipe
-        return create_transform(
-            (self.in_chans, *self.img_size), is_training=training, use_prefetcher=True,  # which leaves bytes
-            scale=(recipe.crop_scale, 1.0), hflip=0.5 if recipe.flip else 0.0, color_jitter=recipe.color_jitter,
-            auto_augment=recipe.auto_augment or None, interpolation="bicubic", crop_pct=recipe.crop_pct,
-            mean=self.mean,
-        )  # fmt: skip
+        try:
+            return create_transform(
+                (self.in_chans, *self.img_size), is_training=training, use_prefetcher=True,  # which leaves bytes
+                scale=(recipe.crop_scale, 1.0), hflip=0.5 if recipe.flip else 0.0, color_jitter=recipe.color_jitter,
+                auto_augment=recipe.auto_augment or None, interpolation="bicubic", crop_pct=recipe.crop_pct,
+                mean=self.mean,
+            )  # fmt: skip
+        except (AssertionError, ValueError, KeyError):
+            raise ConfigError(f"recipe.auto_augment must be a policy of timm's, such as rand-m9-mstd0.5, got "
+                              f"{recipe.auto_augment!r:.60}") from None  # fmt: skip
 
     def _batches(self, part: str, keys: list[list[Key]], transform: Any, device: torch.device) -> Iterator[Batch]:
         # timm's create_loader takes no order of its own, and without one no epoch can be gone on with
@@ -139,16 +145,13 @@ class _Reader(TorchDataset[tuple[Any, int] | DataError]):
     def __getitem__(self, key: Key) -> tuple[Any, int] | DataError:
         epoch, number = key
         path = Path(os.fsdecode(self.files.names[number]))
-        try:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file)
-                if image.mode in ("P", "PA"):
-                    image = image.convert("RGBA")  # a palette with transparency converts to RGB with a warning
-                image = image.convert(self.mode)
-        except UNDECODABLE as error:
-            return DataError(undecodable(self.where, path, error))
-        with all_seeded(self.seed, epoch, number):
-            return self.transform(image), int(self.files.labels[number])
+        with large_images(), all_seeded(self.seed, epoch, number):
+            try:
+                return self.transform(read_image(self.where, path, self.mode)), int(self.files.labels[number])
+            except DataError as error:
+                return error
+            except ValueError as error:  # some of timm's policies ask for what Pillow no longer does
+                return DataError(f"{self.where}: {path} cannot be augmented ({error}); set another auto_augment")
 
     def __len__(self) -> int:
         return len(self.files.labels)

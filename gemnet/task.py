@@ -1,7 +1,8 @@
 """The model and the images that a training or an evaluation is asked for by name."""
 
+import hashlib
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,18 @@ from . import data as datasets
 from .catalog import resolve
 from .cost import checked_cost, cost
 from .devices import accelerator
-from .errors import ConfigError, GemnetError
+from .errors import ConfigError
 from .evaluation import Scores, score
+from .folder import parse_place
 from .images import Images, MemoryImages, Share
 from .network import GemNet
 from .public_data import PUBLIC, label_names
 from .randomness import seeded
 from .recipe import Recipe
 from .release import arch_of, is_registered
-from .saving import CONFIG, save_folder
+from .saved import SOURCES, check_weights, create_model, refuse_size, saved_place
+from .saving import save_folder
 from .weights import load_weights
-
-SOURCES = ("local-dir:", "hf-hub:")  # of models with weights, besides the registered names
 
 
 def open_images(name: str, recipe: Recipe, seed: int = 0, workers: int = 0, in_chans: int = 3) -> Images:
@@ -35,7 +36,7 @@ def open_images(name: str, recipe: Recipe, seed: int = 0, workers: int = 0, in_c
 
     Raises:
         DataError, UnknownNameError: there is no such set, or it is none.
-        ConfigError: the recipe has an `img_size` and the set is no folder.
+        ConfigError: the recipe has an `img_size` and the set is no folder, or one with a size of its own.
     """
     kind, _, place = name.partition(":")
     if not recipe.img_size:
@@ -43,6 +44,9 @@ def open_images(name: str, recipe: Recipe, seed: int = 0, workers: int = 0, in_c
     if kind != "folder" or not place:
         raise ConfigError(f"the recipe reads images at {recipe.img_size} pixels, which needs folder:DIR, not {name}; "
                           "or --set img_size=0")  # fmt: skip
+    if parse_place(place)[1] is not None:
+        raise ConfigError(f"the recipe reads images at {recipe.img_size} pixels, so {name} may not have a size too; "
+                          "leave out @SIZE, or --set img_size=0")  # fmt: skip
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     from .streaming import FolderImages
@@ -78,17 +82,20 @@ def build_model(
         "drop_rate": recipe.drop_rate, "drop_path_rate": recipe.drop_path_rate,
     }  # fmt: skip
     with seeded(seed):
-        place = _place(reference)
-        named = pretrained and is_registered(reference) and macro is None and macs is None
-        if place.startswith(SOURCES) or named:
-            model = _create(place, **options)
+        place, sized = saved_place(reference), macro is not None or macs is not None
+        if place.startswith(SOURCES):
+            refuse_size(reference, sized)
+            model = create_model(place, **options)
+        elif pretrained and is_registered(reference) and not sized:
+            check_weights(reference, "leave out --pretrained")
+            model = create_model(place, **options)
         elif pretrained:
             resolve(arch_of(reference), macro, macs)
             raise ConfigError(f"{reference} has no weights of that form; begin with a trained folder, local-dir:DIR")
         else:
             cell, net, _ = resolve(arch_of(reference), macro, macs)
             checked_cost(cell, net, images.img_size, images.in_chans, len(images.classes))
-            model = _create("gemnet", cell=cell.to_dict(), net=net.to_dict(), **options)
+            model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), **options)
     cost(model.cells, model.net, images.img_size, images.in_chans)  # refuses images that are too small
     cfg: Any = model.pretrained_cfg
     if pretrained and len(cfg["mean"]) == images.in_chans:
@@ -111,19 +118,22 @@ def trained_model(
     Raises:
         GemnetError: no such model, or no weights of it, or of another arch, number of classes or channels.
     """
-    place = _place(reference)
-    if not place.startswith(SOURCES):
-        cell, net, _ = resolve(arch_of(reference), macro, macs)
-        if weights is None and not is_registered(reference):
-            raise ConfigError(f"the cell {reference} has no weights of its own; name some by --weights FILE")
+    place = saved_place(reference)
     if weights is not None:
         if place.startswith(SOURCES):
             raise ConfigError(f"{reference} brings its own weights; name its cell to load {weights}")
+        cell, net, _ = resolve(arch_of(reference), macro, macs)
         sizes = {"num_classes": num_classes, "in_chans": in_chans or 3}
-        model = _create("gemnet", cell=cell.to_dict(), net=net.to_dict(), **sizes)
+        model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), **sizes)
         load_weights(model, weights)
         return model
-    model = _create(place, pretrained=True)
+    if is_registered(reference):
+        check_weights(reference, "name some by --weights FILE")
+    elif not place.startswith(SOURCES):
+        resolve(reference, macro, macs)  # refuses what is no cell either
+        raise ConfigError(f"the cell {reference} has no weights of its own; name some by --weights FILE")
+    refuse_size(reference, macro is not None or macs is not None)
+    model = create_model(place, pretrained=True)
     for what, has, needs in (("classes", model.num_classes, num_classes), ("channels", model.in_chans, in_chans)):
         if needs not in (None, has):
             raise ConfigError(f"the weights of {reference} are for {has} {what}, but the data has {needs}; "
@@ -138,17 +148,18 @@ def score_model(
     """The split, the scores and the classes of a model evaluated on a data set; arguments as above.
 
     Raises:
-        GemnetError: as `trained_model`, or the data has no such split.
+        GemnetError: as `trained_model`, or the data has no such split, or its images or classes are not the model's.
     """
-    runner, streamed = accelerator(device), data.startswith("folder:") and not re.search(r"@\d+$", data)
+    runner = accelerator(device)
+    streamed = data.startswith("folder:") and parse_place(data.removeprefix("folder:"))[1] is None
     images = open_images(data, Recipe(img_size=1 if streamed else 0))
     model = trained_model(reference, weights, len(images.classes), None if streamed else images.in_chans, macro, macs)
     cfg: Any = model.pretrained_cfg
     if streamed:  # so far only its classes were asked for; now its images, as the model wants them
-        how = Recipe(img_size=cfg["input_size"][1], crop_pct=cfg["crop_pct"])
-        images = open_images(data, how, workers=workers, in_chans=model.in_chans)
+        images = _images_for(model, data, workers)
     if weights is None:
         images.mean, images.std = tuple(cfg["mean"]), tuple(cfg["std"])
+        _check_classes(reference, cfg.get("label_names") or (), images.classes)
     cost(model.cells, model.net, images.img_size, model.in_chans)  # refuses images that are too small
     part = split or ("test" if "test" in images.counts else "val")
     if part not in images.counts:
@@ -169,27 +180,45 @@ def save_model(model: GemNet, folder: Path, images: Images, recipe: Recipe) -> N
 
 
 def describe_model(reference: str, model: GemNet, pretrained: bool) -> dict[str, Any]:
-    """What a model is, for `train.json`: its name or file's name, its cells and network."""
+    """What a model that is not yet trained is, for `train.json`: its name or file's name, its cells and network.
+
+    Of pretrained weights also the sha256 (hex) that a `model.safetensors` of them has, with the new head if it has one.
+    """
     cells = [cell.to_dict() for cell in dict.fromkeys(model.cells)]
-    return {"name": Path(reference).name, "pretrained": pretrained, "cells": cells, "net": model.net.to_dict()}
+    name = os.path.basename(os.path.abspath(reference.removeprefix(SOURCES[0])))
+    about = {"name": name, "pretrained": pretrained, "cells": cells, "net": model.net.to_dict()}
+    return about | ({"weights_sha256": _weights_sha256(model)} if pretrained else {})
 
 
-def _place(reference: str) -> str:
-    """A folder that holds a saved model, as timm names it; other references as they are."""
-    is_folder = not is_registered(reference) and os.path.isfile(os.path.join(reference, CONFIG))
-    return f"local-dir:{reference}" if is_folder else reference
+def _weights_sha256(model: GemNet) -> str:
+    from safetensors.torch import save
+
+    return hashlib.sha256(save({name: value.contiguous() for name, value in model.state_dict().items()})).hexdigest()
 
 
-def _create(name: str, **options: Any) -> GemNet:
-    import timm
+def _images_for(model: GemNet, data: str, workers: int) -> Images:
+    """A folder's images at the size of a model's; in memory where that is not square, as only such a training is."""
+    cfg: Any = model.pretrained_cfg
+    _, height, width = wanted = tuple(cfg["input_size"])
+    if height == width:
+        how = Recipe(img_size=height, crop_pct=cfg["crop_pct"])
+        return open_images(data, how, workers=workers, in_chans=model.in_chans)
+    images = open_images(data, Recipe())
+    got = images.in_chans, *images.img_size
+    if got != wanted:
+        form = "{} x {} x {} (channels, height, width)".format
+        raise ConfigError(f"the model is for images of {form(*wanted)}, but those of {data} are {form(*got)}; "
+                          "evaluate on such as it was trained on")  # fmt: skip
+    return images
 
-    try:
-        model = timm.create_model(name, **options)
-    except GemnetError:
-        raise
-    except (RuntimeError, OSError, ValueError, KeyError, AssertionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"the model {name} cannot be made or loaded: {reason:.200}") from None
-    if not isinstance(model, GemNet):
-        raise ConfigError(f"{name} is a {type(model).__name__}; only GEMNets are trained and evaluated here")
-    return model
+
+def _check_classes(reference: str, known: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises ConfigError unless the classes of a model and of data are the same, as far as both have names."""
+    model, data = tuple(map(str, known)), tuple(classes)
+    differ = next((k for k, (a, b) in enumerate(zip(model, data)) if a != b), None)
+    moved = sorted(model) == sorted(data)
+    if differ is None or not (moved or all(any(not name.isdecimal() for name in side) for side in (model, data))):
+        return
+    what = "has the same classes in another order" if moved else "has other classes"
+    raise ConfigError(f"the data {what} than {reference}: class {differ} is {data[differ]!r:.60} in the data and "
+                      f"{model[differ]!r:.60} in the model; name them as in its training")  # fmt: skip

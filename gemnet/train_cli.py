@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .cli_options import JSON, MODEL, count_macs, size_options
+from .errors import CheckpointError, ConfigError, GemnetError
 
 DATA = click.option("--data", required=True, metavar="NAME", help="cifar10, npz:FILE, folder:DIR, ... (gemnet.data).")
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -40,9 +43,10 @@ def train(
 ) -> None:  # fmt: skip
     """Train a GEMNet into DIR, from which timm loads it as local-dir:DIR.
 
-    NAME_OR_CELL may also be a trained model, as local-dir:DIR. The training split is trained on, the
-    validation split (a tenth of the training images where there is none) chooses the epoch, and the
-    test split is scored once at the end. Ctrl-C and SIGTERM save first; --resume goes on.
+    NAME_OR_CELL may also be a trained model, as local-dir:DIR; without --pretrained only its architecture
+    is taken. The training split is trained on, the validation split (a tenth of the training images where
+    there is none) chooses the epoch, and the test split is scored once at the end. Ctrl-C and SIGTERM save
+    first; --resume goes on.
 
     `accelerate launch -m gemnet.cli train ...` and `torchrun -m gemnet.cli train ...` use many GPUs.
     """
@@ -54,24 +58,29 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    from .cost import cost
     from .fit import Plan, fit
     from .task import build_model, describe_model, open_images, save_model
 
-    images = open_images(data, how, seed, workers)
-    built = build_model(model, images, how, seed, macro=macro, macs=size, pretrained=pretrained)
-    plan = Plan(keep, 60 * save_minutes, None if as_json else _show, lambda best, to: save_model(best, to, images, how))
+    with _told_once(GemnetError):
+        images = open_images(data, how, seed, workers)
+        built = build_model(model, images, how, seed, macro=macro, macs=size, pretrained=pretrained)
+    count, classes, chans = images.counts["train"], len(images.classes), images.in_chans
+    million = cost(built.cells, built.net, images.img_size, chans, classes).macs / 1e6
+    begun = f"{count:,} training images, {classes} classes, {million:,.1f} M MACs, recipe {recipe}, device"
+    plan = Plan(
+        keep, 60 * save_minutes, on_start=None if as_json else lambda where: _tell(f"{begun} {where}"),
+        on_epoch=None if as_json else _show, tell=_tell, save_model=lambda best, to: save_model(best, to, images, how),
+    )  # fmt: skip
     about = describe_model(model, built, pretrained)
-    result = fit(built, images, how, seed, out, about=about, device=device, resume=resume, plan=plan)
-    if os.environ.get("RANK", "0") != "0":  # of several launched processes one tells
+    with _told_once(CheckpointError, ConfigError):
+        result = fit(built, images, how, seed, out, about=about, device=device, resume=resume, plan=plan)
+    if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
         click.echo(json.dumps({"out": str(out), **result}))
         return
-    click.echo(f"{out}: epoch {result['epoch']} of {how.epochs} chosen, val_acc {100 * result['val_acc']:.2f} %, "
-               f"{result['train_s'] / 60:.1f} minutes, {result['images_per_s']:.0f} images/s")  # fmt: skip
-    if result["test"] is not None:
-        test = result["test"]
-        click.echo(f"test: top-1 {100 * test['top1']:.2f} %, top-5 {100 * test['top5']:.2f} %, {test['images']} images")
+    _show_result(out, how.epochs, result)
 
 
 @click.command("eval")
@@ -108,11 +117,34 @@ def evaluate(
         click.echo(f"  {label.ljust(width)}  {'no image' if share is None else f'{100 * share:6.2f} %'}")
 
 
+@contextmanager
+def _told_once(*kinds: type[GemnetError]) -> Iterator[None]:
+    """A block in which all of several launched processes meet errors of these kinds alike, and the first tells."""
+    try:
+        yield
+    except kinds as error:
+        if os.environ.get("RANK", "0") == "0":
+            raise
+        raise SystemExit(error.exit_code) from None
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _show(row: Any) -> None:
-    click.echo(
+    _tell(
         f"epoch {row.epoch}: train_loss {row.train_loss:.4f}, val_acc {100 * row.val_acc:.2f} %, "
-        f"lr {row.lr:.2g}, {row.images_per_s:.0f} images/s, {row.train_s / 60:.1f} minutes", err=True,
+        f"lr {row.lr:.2g}, {row.images_per_s:.0f} images/s, {row.train_s / 60:.1f} minutes"
     )  # fmt: skip
+
+
+def _show_result(out: Path, epochs: int, result: dict[str, Any]) -> None:
+    click.echo(f"{out}: epoch {result['epoch']} of {epochs} chosen, val_acc {100 * result['val_acc']:.2f} %, "
+               f"{result['train_s'] / 60:.1f} minutes, {result['images_per_s']:.0f} images/s")  # fmt: skip
+    if result["test"] is not None:
+        test = result["test"]
+        click.echo(f"test: top-1 {100 * test['top1']:.2f} %, top-5 {100 * test['top5']:.2f} %, {test['images']} images")
 
 
 COMMANDS = (train, evaluate)

@@ -28,6 +28,9 @@ from .images import Batch, Images, Share
 from .recipe import Recipe
 from .snapshot import Snapshot, pack_optimizer, unpack_optimizer
 
+REMEDY = "lower lr or add warmup_epochs"  # when a training diverges
+SECOND_ORDER = ("adahessian",)  # of timm's list; these need backward passes that keep their graph
+
 
 class Trainer:
     """One training.
@@ -155,7 +158,7 @@ class Trainer:
         if self.last is not None and not math.isfinite(loss := float(self.last[0])):
             raise TrainingError(
                 f"the loss became {loss} in epoch {self.epoch + 1} of {self.recipe.epochs} at learning rate "
-                f"{self.recipe.lr}; lower lr or add warmup_epochs"
+                f"{self.recipe.lr}; {REMEDY}"
             )
 
     def snapshot(self) -> Snapshot:
@@ -195,14 +198,18 @@ class Trainer:
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    known = [str(name) for name in list_optimizers()]
+    known = [str(name) for name in list_optimizers() if name not in SECOND_ORDER]
     if recipe.opt.lower() not in known:
         raise UnknownNameError("optimiser", recipe.opt, known)
     name = "momentum" if recipe.opt == "sgd" and not recipe.momentum else recipe.opt  # Nesterov's needs some
-    made: torch.optim.Optimizer = create_optimizer_v2(
-        model, opt=name, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
-        layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
-    )  # fmt: skip
+    try:
+        made: torch.optim.Optimizer = create_optimizer_v2(
+            model, opt=name, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
+            layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
+        )  # fmt: skip
+    except (AssertionError, ImportError, RuntimeError, TypeError) as error:  # CUDA or another package is missing
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"the optimiser {recipe.opt} cannot be made here: {reason:.200}; set another opt") from None
     return made
 
 

@@ -30,8 +30,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from gemnet.errors import JournalError, StudyError
+from gemnet.lock import Lock
 
-from .lock import Lock
 from .trial import canonical
 
 VERSION = 1  # raised together with another `checksum`, so that rows tell their version as the header does
@@ -81,7 +81,7 @@ class Journal:
         Raises:
             StudyError: the path exists, cannot be written, or another process holds its lock.
         """
-        lock = Lock(path.with_name("lock"))
+        lock = Lock(path.with_name("lock"), StudyError)
         try:
             if path.exists():
                 raise StudyError(f"{path} exists already")
@@ -104,7 +104,7 @@ class Journal:
         """
         if not path.is_file():
             raise JournalError(f"{path} is missing; {GONE}")
-        lock = None if read_only else Lock(path.with_name("lock"))
+        lock = None if read_only else Lock(path.with_name("lock"), StudyError)
         try:
             db = _connect(path, "rw")
             try:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemnet.durable import sync_folder
-from gemnet.errors import JournalError
+from gemnet.errors import JournalError, StudyError
+from gemnet.lock import Lock
 
 from .journal import PAGE_BYTES, Journal, Row, checksum, write_journal
-from .lock import Lock
 
 LARGEST_LOCAL = PAGE_BYTES - 35  # bytes of a row that stand in the leaf page itself
 SMALLEST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
@@ -40,7 +40,7 @@ def open_mended(path: Path, warn: Callable[[str], None]) -> Journal:
     try:
         return Journal.open(path)
     except JournalError as error:
-        lock, reason = Lock(path.with_name("lock")), error
+        lock, reason = Lock(path.with_name("lock"), StudyError), error
     try:
         found = salvage(path)
         if not found.rows:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gemnet.errors import StudyError
+from gemnet.lock import Holder, holder
 from gemnet.settings import from_dict
 
 from .journal import Journal, uncollected
-from .lock import Holder, holder
 from .objective import Objective
 from .opening import look
 from .progress import Now, read_notice

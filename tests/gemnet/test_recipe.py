@@ -23,13 +23,24 @@ class TestRecipe:
             {"layer_decay": 0.0}, {"layer_decay": 1.1}, {"clip_grad": -1.0}, {"mixup": -0.1}, {"cutmix": -1.0},
             {"random_erase": 1.0}, {"drop_rate": 1.0}, {"drop_path_rate": -0.1}, {"ema_decay": 1.0},
             {"precision": "fp8"}, {"accumulate": 0}, {"img_size": -1}, {"crop_scale": 0.0}, {"crop_pct": 1.5},
-            {"color_jitter": -1.0},
+            {"color_jitter": -1.0}, {"color_jitter": 1e9}, {"crop_pct": 0.05}, {"crop_padding": 10**9},
+            {"img_size": 100_000}, {"lr": 1e9}, {"weight_decay": 1e9}, {"min_lr": 0.2}, {"min_lr": float("nan")},
+            {"auto_augment": "rand-mabc"}, {"auto_augment": "rand-m"}, {"auto_augment": "rand-tfoo"},
         ],
     )  # fmt: skip
     def test_refuses_values_out_of_range(self, change):
         ((name, value),) = change.items()
         with pytest.raises(ConfigError, match=f"recipe.{name} must be .*, got {value}"):
             Recipe(**change)
+
+    def test_policies_of_timm_pass(self):
+        for policy in ("", "rand-m9-mstd0.5", "rand-m9-n3-p0.5-inc1-mmax12", "rand-mstd1-tweights", "rand-t3aw",
+                       "original-mstd0.5", "v0r", "3a", "augmix-m5-w4-d2-a0.5-b1"):  # fmt: skip
+            assert Recipe(auto_augment=policy).auto_augment == policy
+
+    def test_too_few_epochs_for_the_warm_up_come_with_a_remedy(self):
+        with pytest.raises(ConfigError, match=r"below epochs \(1\), such as --set warmup_epochs=0, got 1\.0"):
+            override(load("cifar-cpu"), ["epochs=1"])
 
     def test_survives_json(self):
         recipe = Recipe(epochs=3, flip=False, opt="lamb")

@@ -49,6 +49,9 @@ def test_a_cell_with_too_many_nodes_is_refused(cell_of):
 
 
 def test_a_target_that_cannot_be_met_is_refused_with_the_least_possible(cell_of):
+    for macs, shown in ((1, "1e-06"), (100, r"0\.0001")):
+        with pytest.raises(CellError, match=rf"as small as {shown} M MACs: at its least .* it has \d+\.\d+ M"):
+            solve(cell_of(3, ops=OPS), "imagenet", macs)
     with pytest.raises(CellError, match=r"cannot be made as small as 1\.0 M MACs: at its least widths"):
         solve(cell_of(30, ops=OPS), "imagenet", 1_000_000)
 

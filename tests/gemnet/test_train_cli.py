@@ -1,4 +1,7 @@
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import timm
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from gemnet.cli import main
 from gemnet.data import load
@@ -90,6 +94,40 @@ class TestTrain:
         assert torch.allclose(before.stem.conv.weight, after.stem.conv.weight)
         assert after.pretrained_cfg["mean"] == before.pretrained_cfg["mean"]
 
+    def test_other_pretrained_weights_are_noticed_and_the_same_by_another_path_are_not(
+        self, home, trained, tmp_path, monkeypatch
+    ):
+        out, first = trained[0], trained[1]
+        once = [*QUICK, "--set", "epochs=1", "--set", "warmup_epochs=0", "--device", "cpu", "--pretrained"]
+        asked = ["--data", f"npz:{home / 'set.npz'}", *once, "--out", tmp_path / "mine", "--resume"]
+        assert call("train", f"local-dir:{out}", *asked).exit_code == 0
+        told = json.loads((tmp_path / "mine" / "train.json").read_text())["asked"]["model"]
+        assert told["weights_sha256"] == first["weights_sha256"] and told["name"] == out.name
+        monkeypatch.chdir(out)
+        for same in (out, Path("."), Path("..") / out.name, "local-dir:."):
+            assert call("train", same, *asked).exit_code == 0, same
+        other = shutil.copytree(out, tmp_path / "other" / out.name)
+        tensors = load_file(other / "model.safetensors")
+        save_file({**tensors, "stem.conv.weight": tensors["stem.conv.weight"] * 2}, other / "model.safetensors")
+        (other / "manifest.json").unlink()
+        assert "model.weights_sha256 was " in fails("train", other, *asked)
+
+    def test_says_at_the_start_what_it_trains_on(self, home, tmp_path):
+        asked = [home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", tmp_path / "x"]
+        lines = call("train", *asked, "--set", "epochs=1", "--set", "warmup_epochs=0").stderr.splitlines()
+        assert re.fullmatch(r"180 training images, 2 classes, 0\.\d M MACs, recipe cifar-cpu.*, device cpu", lines[0])
+        assert lines[1].startswith("epoch 1: ") and len(lines) == 2
+
+    def test_of_several_processes_the_first_tells_what_all_meet(self, home, trained, tmp_path, monkeypatch):
+        unknown = ["train", "gemnt_a", "--data", f"npz:{home / 'set.npz'}", *QUICK, "--out", tmp_path / "x"]
+        in_use = ["train", home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", trained[0]]
+        for rank, lines in (("0", 1), ("1", 0)):
+            monkeypatch.setenv("RANK", rank)
+            for command, code in ((unknown, 2), (in_use, 1)):
+                result = call(*command)
+                told = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+                assert (result.exit_code, len(told)) == (code, lines)
+
     def test_images_of_a_folder_are_streamed_when_the_recipe_has_a_size(self, home, tmp_path):
         for name, value in (("dark", 20), ("bright", 200)):
             (tmp_path / "images" / name).mkdir(parents=True)
@@ -141,6 +179,14 @@ class TestEval:
         assert told["split"] == "test" and told["images_per_s"] > 0
         shown = call("eval", f"local-dir:{out}", "--data", f"npz:{home / 'set.npz'}", "--split", "val")
         assert "val split, 20 images" in shown.stdout and "bright" in shown.stdout
+
+    def test_outputs_that_are_no_numbers_are_no_score(self, home, trained, tmp_path):
+        tensors = load_file(trained[0] / "model.safetensors")
+        huge = {name: value * 1e38 if name == "stem.conv.weight" else value for name, value in tensors.items()}
+        save_file(huge, tmp_path / "huge.safetensors")
+        weights = ["--weights", tmp_path / "huge.safetensors", *SMALL]
+        told = fails("eval", home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *weights)
+        assert re.search(r"outputs for \d+ of 60 images are infinite or not a number", told)
 
     def test_weights_in_a_file_go_with_a_cell(self, home, trained):
         weights = ["--weights", trained[0] / "model.safetensors"]

@@ -12,7 +12,7 @@ from torch import nn
 from gemnet.augment import Moves, augment
 from gemnet.data import load, subset
 from gemnet.devices import accelerator
-from gemnet.errors import ConfigError
+from gemnet.errors import ConfigError, TrainingError, UnknownNameError
 from gemnet.evaluation import score
 from gemnet.images import MemoryImages, Share
 from gemnet.randomness import all_seeded, borrowed, capture, restore, seeded
@@ -213,6 +213,40 @@ class TestScore:
         assert got.per_class == (0.5, 1.0, None, None, 0.0, None)
         with pytest.raises(ConfigError, match="num_classes=7"):
             score(Ready(), batches, 7, CPU)
+        scores[3, 2], scores[0, 5] = float("nan"), float("-inf")
+        with pytest.raises(TrainingError, match="outputs for 2 of 4 images are infinite or not a number"):
+            score(Ready(), batches, 6, CPU)
+
+    def test_a_process_without_images_has_the_scores_of_all(self):
+        class Pair:
+            total = 0
+
+            def autocast(self):
+                return contextlib.nullcontext()
+
+            def reduce(self, counts, _):
+                self.total = self.total + counts
+                return self.total
+
+        both, batches = Pair(), [(torch.eye(3), torch.tensor([0, 1, 1]))]
+        first, second = (score(nn.Identity(), share, 3, CPU, both) for share in (batches, []))
+        assert (second.top1, second.images, second.per_class) == (first.top1, 3, (1.0, 0.5, None))
+
+
+class TestOptimiser:
+    @pytest.mark.parametrize("error", [AssertionError("CUDA required"), ImportError("no module\nx"), RuntimeError()])
+    def test_one_that_cannot_run_here_is_one_line(self, data, monkeypatch, error):
+        def create(*_, **__):
+            raise error
+
+        monkeypatch.setattr("gemnet.trainer.create_optimizer_v2", create)
+        with pytest.raises(ConfigError, match=r"the optimiser adamw cannot be made here: [\w ]+; set another opt$"):
+            trained(data, dataclasses.replace(BARE, opt="adamw"))
+
+    def test_one_of_second_order_is_not_among_the_known(self, data):
+        with pytest.raises(UnknownNameError, match="unknown optimiser 'adahessian'") as caught:
+            trained(data, dataclasses.replace(BARE, opt="adahessian"))
+        assert "adahessian" not in caught.value.known and "adamw" in caught.value.known
 
 
 class TestRandomness:

@@ -146,6 +146,45 @@ def test_an_image_that_does_not_decode_stops_with_its_name_and_nothing_is_lost(f
         bad.unlink()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_16_bits_are_refused_as_in_memory(folder, workers):
+    deep = folder / "train" / "red" / "zzz.png"
+    Image.new("I;16", (8, 8), 1000).save(deep)
+    try:
+        images = FolderImages(str(folder), **PLAIN, workers=workers)
+        with pytest.raises(DataError, match=r"zzz\.png has more than 8 bits per channel \(I;16\); convert it"):
+            micro_batches(images, [[number] for number in range(images.counts["train"])])
+    finally:
+        deep.unlink()
+
+
+def test_large_images_are_read_and_cropped_without_pillows_warning(folder, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 300)  # of the 480 there are
+    whole = dataclasses.replace(RECIPE, crop_scale=1.0, auto_augment="")
+    ((got, _),) = micro_batches(FolderImages(str(folder), **{**PLAIN, "recipe": whole}), [[1, 2, 3]])
+    assert got.shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("policy", ["foo", "rand-q9", "random-m9"])
+def test_a_policy_that_timm_has_not_is_refused_at_once(folder, policy):
+    recipe = dataclasses.replace(RECIPE, auto_augment=policy)
+    with pytest.raises(ConfigError, match=f"recipe.auto_augment must be a policy of timm's, .*, got '{policy}'"):
+        FolderImages(str(folder), **{**PLAIN, "recipe": recipe})
+
+
+def test_a_policy_that_fails_on_an_image_is_one_line(folder):
+    recipe = dataclasses.replace(RECIPE, auto_augment="rand-m1-n8")  # of which Pillow refuses to posterise to 0 bits
+    images = FolderImages(str(folder), **{**PLAIN, "recipe": recipe})
+    with pytest.raises(DataError, match=r"\.png cannot be augmented \(bits .*\); set another auto_augment"):
+        micro_batches(images, [range(36)])
+
+
+def test_a_size_goes_with_images_in_memory_alone(folder):
+    with pytest.raises(ConfigError, match=r"at 16 pixels, so folder:.*@64 may not have a size too; leave out @SIZE"):
+        open_images(f"folder:{folder}@64", RECIPE)
+    assert open_images(f"folder:{folder}@20", dataclasses.replace(RECIPE, img_size=0)).img_size == (20, 20)
+
+
 def test_what_is_no_data_set_is_refused(tmp_path, folder):
     with pytest.raises(DataError, match="there is no such folder"):
         FolderImages(str(tmp_path / "none"), **PLAIN)
@@ -153,6 +192,9 @@ def test_what_is_no_data_set_is_refused(tmp_path, folder):
         (tmp_path / name).mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
     with pytest.raises(DataError, match="b has no images"):
+        FolderImages(str(tmp_path), **PLAIN)
+    Image.new("RGB", (4, 4)).save(tmp_path / "b" / "0.png")
+    with pytest.raises(DataError, match="class a has one training image"):
         FolderImages(str(tmp_path), **PLAIN)
     with pytest.raises(ConfigError, match="needs folder:DIR, not fashion-mini; or --set img_size=0"):
         open_images("fashion-mini", RECIPE)
