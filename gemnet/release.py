@@ -157,6 +157,8 @@ def open_release(place: Place, cache_dir: str | os.PathLike[str] | None = None) 
     """
     release = find_release(place, cache_dir)
     if release is None:
+        if place.kind == "folder" and not Path(place.name, WEIGHTS).is_file():
+            raise FileError(f"{place} holds no {WEIGHTS}, so it is no saved model; gemnet predict takes exports")
         form = f"hf-hub:{place}" if place.kind == "hub" else f"local-dir:{place.name}"
         raise FileError(f"{place} has no {FILE}, so nothing says what its files must be; "
                         f"timm.create_model({form!r}, pretrained=True) loads it unverified")  # fmt: skip

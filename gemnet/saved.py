@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from safetensors import SafetensorError
+
 from . import zoo
 from .errors import ConfigError, GemnetError, NoWeightsError
 from .network import GemNet
@@ -60,6 +62,8 @@ def create_model(name: str, **options: Any) -> GemNet:
         model = timm.create_model(name, **options)
     except GemnetError:
         raise
+    except SafetensorError as error:
+        raise ConfigError(f"the weights of {name} are damaged ({error!s:.200}); copy or fetch them again") from None
     except (RuntimeError, OSError, ValueError, KeyError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"the model {name} cannot be made or loaded: {reason:.200}") from None

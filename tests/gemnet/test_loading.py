@@ -253,6 +253,9 @@ def test_a_folder_without_a_manifest_is_left_to_timm(folder):
     with pytest.raises(FileError, match=r"has no manifest\.json.*timm\.create_model\('local-dir:.*loads it unverified"):
         gemnet.from_pretrained(folder)
     timm.create_model(f"local-dir:{folder}", pretrained=True)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileError, match=r"holds no model\.safetensors, .*gemnet predict takes exports"):
+        gemnet.from_pretrained(folder)
 
 
 def test_a_model_on_the_hub_without_a_manifest_is_left_to_timm(hub, folder, published, monkeypatch):

@@ -1,6 +1,7 @@
 """What is evaluated, and which model: a saved one of random weights is enough to see it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,15 @@ class TestReferences:
             for place in (f"{tmp_path / name}", f"local-dir:{tmp_path / name}"):
                 with pytest.raises(ConfigError, match=words):
                     trained_model(place, None, None, None, None, None)
+
+    @pytest.mark.parametrize("content", [b"junk", None])
+    def test_weights_that_were_copied_in_part_are_said_to_be(self, tmp_path, content):
+        model = Path(save(tmp_path))
+        (model / "manifest.json").unlink()
+        weights = model / "model.safetensors"
+        weights.write_bytes(content or weights.read_bytes()[:-100])
+        with pytest.raises(ConfigError, match=r"the weights of local-dir:.* are damaged .*; copy or fetch them again"):
+            trained_model(str(model), None, None, None, None, None)
 
     def test_a_cell_of_the_name_of_an_unfinished_training_is_that_cell(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
