@@ -198,7 +198,7 @@ class _Work:
             "conventions": by_convention(source.model, image), "fuse": self.plan.rewritten,
             "files": {name: vars(found) | {"drop": found.drop} for name, found in self.files.items()},
             "int8": self.trials, "latency": latency, "machine": machine(), "parts": _timed(rows, times),
-            "time_known": times.known, "warnings": self._warnings(latency),
+            "time_known": times.known, "warnings": [*source.warnings, *self._warnings(latency)],
         })  # fmt: skip
 
     def _latency(self, one: Any) -> dict[str, Any]:

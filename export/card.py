@@ -25,11 +25,11 @@ from gemnet.reading import read_json
 from gemnet.release import CONFIG
 
 from .card_facts import TRAIN, Facts, metadata
-from .card_figures import Figure, Sources, check_figures
+from .card_figures import ANEW, Figure, Sources, check_figures
 
 CARD, PICTURE = "README.md", "cell.svg"
 MODES = {1: "L", 3: "RGB"}  # of PIL, by channels
-ANEW = "gemnet publish --dry-run writes a release with its card anew"
+BEFORE = 30  # characters that two texts share, shown before those in which they differ
 REFERENCE = re.compile(r'"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w.-]+))?"', re.ASCII)  # which release a card is of
 
 
@@ -79,6 +79,8 @@ def check_card(folder: Path) -> int:
             not what `write_card` writes of the files, or no card.
     """
     path, sources = folder / CARD, Sources(folder)
+    if not path.is_file():
+        raise CardError(f"there is no card {path}; {ANEW}")
     try:
         card = ModelCard.load(path)
     except Exception as error:  # noqa: BLE001 - YAML's errors and the client's own have no common base
@@ -88,13 +90,38 @@ def check_card(folder: Path) -> int:
         expected, found = wanted.to_dict(), card.data.to_dict()
     for field in sorted(expected.keys() | found.keys()):
         if expected.get(field) != found.get(field):
-            raise CardError(f"{path} says {field}: {found.get(field)!r:.80}, the files say {expected.get(field)!r:.80}")
+            at, told, own = _first_difference(field, found.get(field), expected.get(field))
+            raise CardError(f"{path} says {at}: {told}, the files say {own}; {ANEW}")
     count = check_figures(card.text, sources)
     reference = REFERENCE.search(card.text)
     if reference is None:
         raise CardError(f"{path} never says which release it is of")
     _check_lines(path, release_card(folder, reference[1], reference[2]))
     return count
+
+
+def _first_difference(at: str, told: Any, own: Any) -> tuple[str, str, str]:
+    """Where two unequal JSON values first differ, as a path such as `model-index/0/name`, and what each has there."""
+    if type(told) is type(own) and isinstance(told, (dict, list)):
+        keys = sorted(told.keys() | own.keys()) if isinstance(told, dict) else range(max(len(told), len(own)))
+        for key in keys:
+            pair = [_child(value, key) for value in (told, own)]
+            if pair[0] != pair[1]:
+                return _first_difference(f"{at}/{key}", pair[0], pair[1])
+    return at, *_where_apart(told, own)
+
+
+def _child(value: Any, key: Any) -> Any:
+    """What a dict or list has under a key, None when nothing."""
+    return value.get(key) if isinstance(value, dict) else value[key] if key < len(value) else None
+
+
+def _where_apart(told: Any, own: Any) -> tuple[str, str]:
+    """Two unequal values as text short enough for a message; of long strings what stands about their difference."""
+    if isinstance(told, str) and isinstance(own, str):
+        start = max(next(k for k, (a, b) in enumerate(zip_longest(told, own)) if a != b) - BEFORE, 0)
+        told, own = ("..." * (start > 0) + text[start:] for text in (told, own))
+    return f"{told!r:.80}", f"{own!r:.80}"
 
 
 def _check_lines(path: Path, wanted: str) -> None:
@@ -104,7 +131,8 @@ def _check_lines(path: Path, wanted: str) -> None:
         return
     for number, (told, own) in enumerate(zip_longest(found.splitlines(), wanted.splitlines(), fillvalue=""), 1):
         if told != own:
-            raise CardError(f"line {number} of {path} is {told!r:.80}, from the files it is {own!r:.80}; {ANEW}")
+            shown, wanted_there = _where_apart(told, own)
+            raise CardError(f"line {number} of {path} is {shown}, from the files it is {wanted_there}; {ANEW}")
     raise CardError(f"{path} is not as it is written from the files; {ANEW}")
 
 
@@ -218,5 +246,3 @@ def measured(origin: Any) -> str:
         if all(summary[f"best_{name}"] == origin["metrics"][name] for name in ("val_acc", "macs")):
             return at
     return ""
-
-

@@ -23,6 +23,7 @@ WORDS = (
     "CIFAR-100", "CIFAR-10", "NAS-Bench-201", "arXiv:2007.04452", "AAAI 2021", "Apache-2.0", "top-1", "top-5", "fp32",
     "fp16", "bf16", "int8", "float32", "uint8", "sha256", "1 MAC",
 )  # names with digits, which are no figures  # fmt: skip
+ANEW = "gemnet publish --dry-run writes a release with its card anew"
 COMMENT = re.compile(r"<!-- (\w+): ([^\s#<>]+#[^<>\n]*) -->")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LITERAL = re.compile(
@@ -112,7 +113,8 @@ class Sources:
             try:
                 self._files[name] = json.loads(path.read_text(encoding="utf-8"))
             except OSError as error:
-                raise CardError(f"cannot read {path}, which the card needs: {error.strerror}") from None
+                remedy = "install gemnet again" if parts[0] == "zoo" else ANEW
+                raise CardError(f"cannot read {path}, which the card needs: {error.strerror}; {remedy}") from None
             except ValueError:
                 raise CardError(f"{path} is no JSON file") from None
         return self._files[name]

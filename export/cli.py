@@ -98,6 +98,8 @@ def export(model: str, out: Path, as_json: bool, **given: Any) -> None:
         model, given["macro"], count_macs(given["macs"]), given["num_classes"], given["in_chans"],
         given["image_size"], given["weights"], data,
     )  # fmt: skip
+    for line in source.warnings:
+        click.echo(f"Warning: {line}", err=True)
     form = Form(source.image, given["opset"], given["dynamic"], given["normalize"], source.least_side)
     counts = given["samples"], given["calibration"]
     samples = (Samples.of(data, source.image, source.model.num_classes, *counts) if data

@@ -43,7 +43,11 @@ def check_release(folder: Path, repo: str, tag: str | None) -> Manifest:
         raise ReleaseError(f"{folder}: the card's licence is {told!r}, the config's {known!r}; a release has one")
     reference = f'"hf-hub:{repo}@{tag}"' if tag else f'"hf-hub:{repo}"'
     if reference not in card.text:
-        raise ReleaseError(f"{folder / CARD} is the card of another release: it never says {reference}")
+        of = f"--repo {repo}" + (f" --tag {tag}" if tag else "")
+        raise ReleaseError(
+            f"{folder / CARD} is the card of another release: it never says {reference}; "
+            f"publish the trained folder again with {of}, which writes the release anew"
+        )
     measured, result = read_json(folder / "report.json").get("metrics"), read_json(folder / TRAIN).get("result")
     if not isinstance(measured, dict) or not isinstance(result, dict):
         raise ReleaseError(f"{folder}: report.json has no metrics, or {TRAIN} no result, as gemnet writes them")

@@ -34,6 +34,8 @@ BATCH = 16  # images given to the model at once
 MAX_PIXELS = 50_000_000  # of one image, checked before it is decoded
 MAX_BYTES = 20_000_000  # of one upload
 MAX_CONNECTIONS = 64  # further ones are answered 503
+ALLOWED = {"/health": "GET, HEAD", "/predict": "POST"}  # methods of each address
+BUSY = b'{"error": "too many connections at once; try again"}\n'  # of a connection that no thread may serve
 TIMEOUT_S = 15.0  # for a whole request to arrive, however slowly its bytes drip
 UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, MemoryError,
@@ -220,7 +222,8 @@ class Server(ThreadingHTTPServer):
             super().process_request(request, client_address)
         else:
             request.settimeout(1)
-            request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            request.sendall(f"{head}Content-Length: {len(BUSY)}\r\n\r\n".encode() + BUSY)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -274,12 +277,33 @@ class Handler(BaseHTTPRequestHandler):
         self.deadline.end = time.monotonic() + self.server.timeout_s
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        """Whether the request is one that is served; it is answered when not."""
+        return super().parse_request() and self.admitted()
+
+    def admitted(self) -> bool:
+        """Whether address and method are served, after a refusal when not; the address is `self.url` then."""
+        try:
+            self.url = urlsplit(self.path)
+        except ValueError as error:
+            self.refuse(400, f"the address {self.path[:40]!r} cannot be read: {error}")
+            return False
+        allowed = ALLOWED.get(self.url.path)
+        if allowed is None:
+            self.refuse(404, "there are POST /predict and GET /health")
+        elif self.command not in allowed.split(", "):
+            self.refuse(405, f"{self.url.path} takes {allowed}, got {self.command[:20]}", allowed)
+        else:
+            return True
+        return False
+
     def do_GET(self) -> None:
         """Health, for whoever watches the service."""
-        if urlsplit(self.path).path == "/health":
-            self.answer(200, {"status": "ok", "model": self.server.model.name, "weights": self.server.model.weights})
-        else:
-            self.answer(404, {"error": "there are POST /predict and GET /health"})
+        self.answer(200, {"status": "ok", "model": self.server.model.name, "weights": self.server.model.weights})
+
+    def do_HEAD(self) -> None:
+        """The same without a body."""
+        self.do_GET()
 
     def do_POST(self) -> None:
         """The labels of the image in the body."""
@@ -296,14 +320,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_expect_100(self) -> bool:
         """Asks for the body only when its length is allowed."""
-        return self.checked_length() is not None and super().handle_expect_100()
+        return self.admitted() and self.checked_length() is not None and super().handle_expect_100()
 
     def checked_length(self) -> int | None:
         """The body's length in bytes; None after a refusal."""
-        path, length = urlsplit(self.path).path, self.headers.get("Content-Length")
-        if path != "/predict":
-            self.refuse(404, "there are POST /predict and GET /health")
-        elif length is None:
+        length = self.headers.get("Content-Length")
+        if length is None:
             self.refuse(411, "the image's length must be given as Content-Length")
         elif not (length.isascii() and length.isdigit()):
             self.refuse(400, f"Content-Length is {length[:20]!r}")
@@ -315,7 +337,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def predicted(self, body: bytes) -> tuple[int, dict[str, Any]]:
         """The status and answer to an image's bytes."""
-        asked = parse_qs(urlsplit(self.path).query).get("top", ["5"])[0]
+        asked = parse_qs(self.url.query).get("top", ["5"])[0]
         if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:6]) <= 1000):
             return 400, {"error": f"top is a number from 1 to 1000, got {asked[:20]!r}"}
         model = self.server.model
@@ -326,33 +348,36 @@ class Handler(BaseHTTPRequestHandler):
         except UNREADABLE as error:
             return 400, {"error": _why(error)[:200]}
 
-    def refuse(self, status: int, reason: str) -> None:
+    def refuse(self, status: int, reason: str, allowed: str = "") -> None:
         """Answers an error and closes the connection, once what the client is still sending has been thrown away.
 
         A client that finds the connection closed while it sends would not read the answer.
         """
         self.close_connection = True
-        self.answer(status, {"error": reason})
+        self.answer(status, {"error": reason}, allowed)
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             left = 10 * self.server.max_bytes
             while left > 0 and (received := self.rfile.read1(65536)):
                 left -= len(received)
 
-    def answer(self, status: int, content: dict[str, Any]) -> None:
-        """Sends an object as JSON."""
+    def answer(self, status: int, content: dict[str, Any], allowed: str = "") -> None:
+        """Sends an object as JSON, and which methods are allowed where another was asked for."""
         body = json.dumps(content).encode() + b"\n"
         self.connection.settimeout(self.server.timeout_s)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if allowed:
+            self.send_header("Allow", allowed)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answers what the base class refuses: malformed requests and unknown methods."""
+        """Answers what the base class refuses: malformed requests."""
         self.close_connection = True
         if self.request_version == "HTTP/0.9":  # taken for one, and answered without a status line, when it is nonsense
             self.request_version = "HTTP/1.0"

@@ -11,7 +11,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from gemnet import __version__
-from gemnet.catalog import resolve
+from gemnet.catalog import FAMILY, resolve
 from gemnet.cell import Cell
 from gemnet.config import NetConfig
 from gemnet.cost import checked_cost, cost
@@ -26,10 +26,11 @@ from gemnet.weights import load_weights
 
 from .parity import Scaling
 from .samples import Samples
-from .trained import LOCAL, is_trained_folder, load_trained, own_labels
+from .trained import LOCAL, as_path, is_trained_folder, load_trained, misfit, own_labels
 
 CROP = {"imagenet": 0.875}  # share of the resized image that is cut out; all of it in the other macros
 LICENSE = "apache-2.0"
+RANDOM = "random, seed 0"
 CALIBRATED = 32  # images that the batch norms of random weights see
 
 
@@ -47,6 +48,7 @@ class Source:
         labels: of its classes.
         weights: where they are from, with a sha256 where there is one.
         license: of the weights, by the Hub's identifier.
+        unused: why these are not the weights published under the name; empty when they are, or there are none.
     """
 
     name: str
@@ -59,6 +61,12 @@ class Source:
     labels: tuple[str, ...]
     weights: str
     license: str = LICENSE
+    unused: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever exports it may not have meant."""
+        return [f"{self.unused}; these are {self.weights}"] if self.unused else []
 
     @property
     def least_side(self) -> int:
@@ -96,7 +104,8 @@ def load_source(
     """The model of a name, a cell file or a folder that `gemnet train` wrote.
 
     Without `weights` a name or cell is scaled to `macs` at the images it is exported for; with them it is the
-    network that `gemnet train` makes of it, scaled at the macro's own images.
+    network that `gemnet train` makes of it, scaled at the macro's own images. A registered name's published weights
+    are those of its own network, classes and channels; asked for others it is a network of random weights, and says so.
 
     Args:
         name: a trained folder, or as `gemnet.catalog.resolve` takes it.
@@ -109,12 +118,17 @@ def load_source(
     Raises:
         GemnetError: no such model, or an image, data set or weights that do not fit it.
     """
-    if weights is None and macro is None and macs is None:
-        trained = load_trained(name, num_classes, in_chans, data)
-        if trained is not None:
-            return _of_trained(name, *trained, size)
-    if is_trained_folder(name):
+    sized, unused = macro is not None or macs is not None, ""
+    if is_trained_folder(as_path(name)) and (sized or weights is not None):
         raise ConfigError(f"{name} brings its own network and weights; leave out --macro, --macs and --weights")
+    trained = load_trained(name) if weights is None else None
+    if trained is not None:
+        reason = misfit(trained[0], num_classes, in_chans, data, sized)
+        if not reason:
+            return _of_trained(name, *trained, size)
+        unused = f"the weights of {name} {reason}"
+        if name not in FAMILY:
+            raise ConfigError(f"{unused}; leave that out, or name a model that was trained for it")
     if is_folder(name):
         raise ConfigError(f"{name} is a folder without a model; name a model, a cell or a folder of gemnet train")
     asked = (size, size) if size else (data.img_size if data else None)
@@ -130,14 +144,15 @@ def load_source(
     image = (chans, height, width)
     scaling = _scaling(form_name, chans, data)
     if weights is None:
-        origin = "random, seed 0"
+        origin = RANDOM
         show_images(model, Samples.packaged(image, 1, CALIBRATED).calibration, scaling)
     else:
         origin = load_weights(model, weights)
     fits = data is not None and data.num_classes == classes
     labels = data.classes if data is not None and fits else _labels(classes)
     crop = 1.0 if data else CROP.get(form_name, 1.0)
-    return Source(name, cell, net, model.eval(), image, scaling, int(min(height, width) / crop), labels, origin)
+    resize = int(min(height, width) / crop)
+    return Source(name, cell, net, model.eval(), image, scaling, resize, labels, origin, unused=unused)
 
 
 def _of_trained(name: str, model: GemNet, origin: str, size: int | None) -> Source:

@@ -39,6 +39,7 @@ FAMILY: dict[str, Variant] = {
     "gemnet_b_cifar": Variant("gemnet_b", "small", 300_000_000),
 }
 
+HUB = ("hf-hub", "hf_hub")  # schemes by which timm names what is there
 DEFAULT_MACS = {"imagenet": 240_000_000, "small": 40_000_000, "proxy": 12_000_000}
 
 
@@ -55,6 +56,11 @@ def find_cell(reference: Reference) -> Cell:
         return Cell.from_dict(reference)
     if not isinstance(reference, (str, Path)) or "\0" in str(reference):
         raise CellError(f"a cell is named by a zoo name, a path or a JSON object, got {reference!r:.60}")
+    if not str(reference):
+        raise CellError("the name is empty; gemnet list shows models and cells")
+    scheme, _, place = str(reference).partition(":")
+    if scheme in HUB:
+        raise CellError(f"{reference} is a model on the Hub; gemnet fetch {place} --to DIR, then name DIR")
     if not _is_known(reference):
         raise UnknownNameError("cell", str(reference), zoo.names("cells"))
     return Cell.load(zoo.find("cells", str(reference)) or Path(reference))
@@ -92,7 +98,9 @@ def resolve(
     """
     variant = FAMILY.get(reference) if isinstance(reference, str) else None
     if variant is None and isinstance(reference, str) and not _is_known(reference):
-        raise UnknownNameError("model or cell", reference, {*FAMILY, *zoo.names("cells")})
+        from .pretrained import load_weights_list  # imports this module
+
+        raise UnknownNameError("model or cell", reference, {*FAMILY, *load_weights_list(), *zoo.names("cells")})
     cell = variant.load() if variant else find_cell(reference)
     form = macro or (variant.macro if variant else "imagenet")
     default = variant.macs if variant and variant.macro == form else DEFAULT_MACS.get(form, 0)

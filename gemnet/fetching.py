@@ -12,6 +12,9 @@ from .manifest import FILE, Manifest, list_files
 from .pretrained import Weights, find_weights
 from .release import Release, find_place, open_release
 
+TRAIN = "train.json"
+OF_TRAINING = {TRAIN, "checkpoints", "curve.html", "tensorboard", "release", ".lock"}  # beside what gemnet train saves
+
 
 @dataclass(frozen=True)
 class Check:
@@ -49,12 +52,13 @@ def verify(
 
 
 def unlisted(ref: str | os.PathLike[str]) -> list[str]:
-    """Files in a release's folder that its manifest does not list; this package never reads them."""
+    """Files in a release's folder that its manifest does not list; of a training's own none."""
     place = find_place(ref)
     if place.kind != "folder":
         return []
     listed = open_release(place).manifest.files
-    return [name for name in list_files(Path(place.name)) if name not in listed]
+    own = OF_TRAINING if TRAIN not in listed and Path(place.name, TRAIN).is_file() else ()
+    return [name for name in list_files(Path(place.name)) if name not in listed and name.partition("/")[0] not in own]
 
 
 def fetch(
@@ -67,7 +71,7 @@ def fetch(
     leaves of it the next fetch into the same folder removes.
 
     Args:
-        ref, revision, cache_dir: as `gemnet.from_pretrained` takes them; packaged weights need not be fetched.
+        ref, revision, cache_dir: as `gemnet.from_pretrained` takes them; weights in a zoo need not be fetched.
         to: the folder; it must not be there, or be empty.
         force: put the release in the place of a folder that is not empty.
 
@@ -77,8 +81,8 @@ def fetch(
     """
     place = find_place(ref, revision)
     if place.kind == "package":
-        find_weights(place.name)
-        raise UsageError(f"{place.name} comes with the package: there is nothing to fetch")
+        path = find_weights(place.name)[0].path
+        raise UsageError(f"{place.name} names weights in a zoo, {path}: there is nothing to fetch")
     _check_room(to, force)
     release = open_release(place, cache_dir)
     home = Path(os.path.abspath(to))

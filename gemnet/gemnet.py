@@ -5,18 +5,21 @@ Method", AAAI 2021, arXiv:2007.04452); depths and widths are solved for a number
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._builder import resolve_pretrained_cfg
 
+from . import zoo
 from .catalog import DEFAULT_MACS, FAMILY, Reference, find_cell
 from .config import NetConfig
 from .errors import ConfigError, NoWeightsError, UnknownArgumentError
 from .foreign import check_foreign
-from .pretrained import load_weights_list
+from .pretrained import LIST, Weights, load_weights_list, read_weights_list
 from .release import verify_source
 from .scale import solve
 
@@ -27,20 +30,47 @@ CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 BUILD_ARGUMENTS = (
     "features_only", "out_indices", "feature_cls", "feature_cfg",
-    "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir",
+    "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "scriptable", "exportable", "no_jit",
 )  # fmt: skip
-WEIGHTS = load_weights_list()
+NUMBERS = {  # arguments with the least of each
+    "num_classes": (Integral, 0), "in_chans": (Integral, 1), "drop_rate": (Real, 0), "drop_path_rate": (Real, 0),
+}  # fmt: skip
+
+
+def _load_weights() -> dict[str, Weights]:
+    """All weights; the package's alone, with a warning, when the user's own list is malformed."""
+    try:
+        return load_weights_list()
+    except ConfigError as error:
+        packaged = read_weights_list(zoo.path(LIST))  # malformed itself it ends the registration
+        warnings.warn(f"{error}; until then timm knows the package's weights alone", RuntimeWarning, stacklevel=2)
+        return packaged
+
+
+WEIGHTS = _load_weights()
 
 
 def _build(cell: Reference | list[Mapping[str, Any]], net: Mapping[str, Any], **kwargs: Any) -> "GemNet":
     from .network import GemNet  # imports timm, whose import may be what runs this module
 
     cells = [find_cell(item) for item in (cell if isinstance(cell, (list, tuple)) else [cell])]
-    known = set(inspect.signature(GemNet).parameters) - {"cells", "net"}
+    known = known_arguments()
     for name in kwargs:
-        if name not in known:
-            raise UnknownArgumentError("argument", name, {*known, *BUILD_ARGUMENTS})
+        if name not in known or name in BUILD_ARGUMENTS:
+            raise UnknownArgumentError("argument", name, known)
+    for name, (kind, least) in NUMBERS.items():
+        value = kwargs.get(name, least)
+        if not isinstance(value, kind) or not float(value) >= least:
+            what = "a whole number" if kind is Integral else "a number"
+            raise ConfigError(f"{name} must be {what} from {least} on, got {value!r:.60}")
     return GemNet(cells, NetConfig.from_dict(net), **kwargs)
+
+
+def known_arguments() -> set[str]:
+    """Names of the arguments of a model: those of `GemNet` but for cells and net, and those that timm takes itself."""
+    from .network import GemNet
+
+    return {*inspect.signature(GemNet).parameters, *BUILD_ARGUMENTS} - {"cells", "net"}
 
 
 def _create(variant: str, pretrained: bool, feature_cfg: Mapping[str, Any] | None = None, **kwargs: Any) -> "GemNet":
@@ -94,6 +124,7 @@ def _with_weights(cfgs: dict[str, Any]) -> dict[str, Any]:
     tagged = {
         name: {**cfgs[name.partition(".")[0]], "file": str(weights.path), **weights.cfg}
         for name, weights in WEIGHTS.items()
+        if name.partition(".")[0] in cfgs  # a list may be of a later version, which has more models
     }
     trained = {name.partition(".")[0] for name in tagged}
     return {**tagged, **{name: cfg for name, cfg in cfgs.items() if name not in trained}}

@@ -7,6 +7,7 @@ downloaded.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from . import zoo
@@ -58,6 +59,11 @@ class Entry:
     def name(self) -> str:
         """What timm loads it by."""
         return f"{self.model}.{self.tag}" if self.tag else self.model
+
+    @property
+    def weights_name(self) -> str:
+        """The name of the weights' file; empty without."""
+        return Path(self.weights).name
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON object of its fields."""

@@ -11,6 +11,8 @@ from .cli_options import JSON
 REF = click.argument("ref", metavar="REF")
 REVISION = click.option("--revision", metavar="NAME", help="Tag, branch or commit on the Hub.")
 
+SHOWN = 3  # files that are named where there are many
+
 
 @click.command()
 @REF
@@ -20,7 +22,7 @@ REVISION = click.option("--revision", metavar="NAME", help="Tag, branch or commi
 def verify(context: click.Context, ref: str, revision: str | None, as_json: bool) -> None:
     """Compare every file of a release with its manifest.
 
-    REF is ORG/NAME or ORG/NAME@TAG on the Hub, a folder, or the name of packaged weights.
+    REF is ORG/NAME or ORG/NAME@TAG on the Hub, a folder, or the name of weights in a zoo.
     """
     from . import fetching
 
@@ -33,8 +35,10 @@ def verify(context: click.Context, ref: str, revision: str | None, as_json: bool
     bad = [row for row in rows if row.problem]
     if as_json:
         click.echo(json.dumps({"ref": ref, "ok": not bad, "files": [asdict(row) for row in rows], "unlisted": extra}))
-    for name in extra:
-        click.echo(f"not in the manifest, never read: {name!a}", err=True)
+    if extra:
+        names = ", ".join([*map(ascii, extra[:SHOWN]), *["..."] * (len(extra) > SHOWN)])
+        count = f"{len(extra)} file{'s' * (len(extra) > 1)}"
+        click.echo(f"not in the manifest, not compared: {count} ({names})", err=True)
     if not bad and not as_json:
         click.echo(f"{ref}: {len(rows)} files, as they should be")
     for row in bad:
@@ -68,8 +72,11 @@ def fetch(ref: str, to: Path, revision: str | None, force: bool, as_json: bool) 
 @click.command("promote-weights")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("name", metavar="MODEL.TAG")
-@click.option("--data", metavar="NAME", help="Data set they were trained on; the tag by default.")
-@click.option("--license", "licence", metavar="ID", help="Of the weights; by default what gemnet publish says of them.")
+@click.option("--data", metavar="NAME",
+              help="Data set they were trained on; by default the public set that the training knew, else the name "
+                   "in train.json, else TAG.")
+@click.option("--license", "licence", metavar="ID",
+              help="Of the weights; by default what gemnet publish says of weights from that data.")
 @click.option("--zoo", "target", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
               help="Zoo to write to; by default that of GEMNET_ZOO, else a checkout's, else the user's own.")
 @click.option("--force", is_flag=True, help="Replace weights of that name.")

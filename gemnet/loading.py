@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import FileError, GemnetError, UnknownArgumentError
+from .errors import FileError, GemnetError, UnknownArgumentError, UsageError
 from .foreign import parse_config
 from .pretrained import find_weights
 from .reading import MAX_JSON, parse_json
@@ -13,8 +13,7 @@ from .release import CONFIG, WEIGHTS, Release, find_place, open_release
 if TYPE_CHECKING:
     from torch import nn
 
-TAKEN = ("num_classes", "in_chans", "global_pool", "features_only", "drop_rate", "drop_path_rate", "output_stride")
-FIXED = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cell", "net")
+FIXED = {"pretrained_cfg", "pretrained_cfg_overlay"}  # of a model's arguments: they would change what is loaded
 
 
 def from_pretrained(
@@ -28,7 +27,7 @@ def from_pretrained(
 
     Args:
         ref: `ORG/NAME`, `ORG/NAME@TAG` or `hf-hub:...` on the Hub, a folder or `local-dir:DIR`, or the name of
-            packaged weights such as `gemnet_a_cifar`.
+            weights in a zoo such as `gemnet_a_cifar`.
         revision: tag, branch or commit on the Hub.
         cache_dir: of the Hub client; its own choice when None.
         kwargs: as `timm.create_model` takes them, such as `num_classes`, `in_chans` or `features_only`.
@@ -39,15 +38,20 @@ def from_pretrained(
         ConfigError: the weights are another model's.
         UsageError: the reference or an argument means nothing.
     """
-    for name in FIXED:
-        if name in kwargs:
-            raise UnknownArgumentError("argument of from_pretrained", name, TAKEN)
+    if not isinstance(ref, (str, os.PathLike)):
+        raise UsageError(f"a model is named by a text or a path, got {ref!r:.60}")
     place = find_place(ref, revision)
+    import timm
+
+    from .gemnet import known_arguments
+
+    taken = known_arguments() - FIXED
+    for name in kwargs:
+        if name not in taken:
+            raise UnknownArgumentError("argument of from_pretrained", name, taken)
     if place.kind != "package":
         return _build(open_release(place, cache_dir), kwargs).eval()
     find_weights(place.name)
-    import timm
-
     model: nn.Module = timm.create_model(place.name, pretrained=True, **kwargs)
     return model.eval()
 

@@ -21,7 +21,7 @@ from .foreign import parse_config
 from .outcome import FILE as TRAIN
 from .pretrained import LIST, SCHEMA, Result, Weights, load_weights_list, read_weights_list
 from .promotion import default_zoo
-from .public_data import PublicData, data_of, label_names
+from .public_data import PUBLIC, PublicData, data_of, label_names
 from .public_data import licence as licence_of
 from .reading import read_file, read_json
 from .release import CONFIG, WEIGHTS, verify_source
@@ -40,20 +40,21 @@ def pack(
     Args:
         folder: as `gemnet train` wrote it.
         name: `arch.tag`, such as `gemnet_a_cifar.cifar10`.
-        data: name of the data set; the tag when None.
+        data: name of the data set; when None that of the public set the training knows, else the one its record
+            has, else the tag.
         licence: of the weights, for timm's pretrained cfg; what `gemnet publish` says when None.
         target: the zoo; `default_zoo()` when None.
         force: replace weights of that name.
 
     Raises:
-        UsageError: the name is none or is taken, the weights are too large or look untrained, or the zoo cannot be
-            written to.
+        UsageError: the name is none or is taken, `data` is not the public set that the training knows, the weights
+            are too large or look untrained, or the zoo cannot be written to.
         GemnetError: the training is not over, its folder holds another network than the name's, or the weights are
             not those that it wrote.
     """
     arch, _, tag = name.partition(".")
     if not NAME.fullmatch(name):
-        raise UsageError(f"packaged weights are named ARCH.TAG, such as gemnet_a_cifar.cifar10; got {name!r:.80}")
+        raise UsageError(f"weights in a zoo are named ARCH.TAG, such as gemnet_a_cifar.cifar10; got {name!r:.80}")
     if arch not in FAMILY:
         raise UnknownNameError("model", arch, FAMILY)
     home = target or default_zoo()
@@ -62,7 +63,7 @@ def pack(
         raise UsageError(f"{name} has weights already; --force replaces them")
     arguments, saved = _read_config(folder, arch)
     train = read_json(folder / TRAIN)
-    result, content = _read_result(folder, train, data or tag), _read_weights(folder, arguments, saved)
+    result, content = _read_result(folder, train, data, tag), _read_weights(folder, arguments, saved)
     cfg = _choose_cfg(arch, saved, data_of(train), licence)
     digest = hashlib.sha256(content).hexdigest()
     if digest != (train["result"].get("weights_sha256") or digest):  # version 0.1 does not say
@@ -104,12 +105,12 @@ def _choose_cfg(arch: str, saved: dict[str, Any], data: PublicData | None, licen
     return {field: value for field, value in (saved | known).items() if getattr(own, field) != value}
 
 
-def _read_result(folder: Path, told: dict[str, Any], data: str) -> Result:
+def _read_result(folder: Path, told: dict[str, Any], data: str | None, tag: str) -> Result:
     """What the training scored on its test split."""
     try:
         result, counts, classes = told["result"], told["asked"]["data"]["counts"], told["asked"]["data"]["classes"]
         test = result and result["test"]
-        found = test and Result(data, "test", counts["test"], test["top1"], test["top5"])
+        found = test and Result(_name_data(told, data, tag), "test", counts["test"], test["top1"], test["top5"])
         least = least_learnt(found.images, len(classes)) if found else 0.0
         learnt = not found or found.top1 >= least
     except (KeyError, TypeError):
@@ -122,6 +123,14 @@ def _read_result(folder: Path, told: dict[str, Any], data: str) -> Result:
         raise UsageError(f"the weights in {folder} look untrained: {100 * found.top1:.1f} % of {found.images} test "
                          f"images are right, at least {100 * least:.1f} % is asked for")  # fmt: skip
     return found
+
+
+def _name_data(told: dict[str, Any], data: str | None, tag: str) -> str:
+    public = data_of(told)
+    known = next((name for name, listed in PUBLIC.items() if listed is public), None)
+    if known is not None and data not in (None, known):
+        raise UsageError(f"the weights were trained on {known}, as {TRAIN} says, not on {data}; leave out --data")
+    return data or known or str(told["asked"]["data"].get("name") or tag)
 
 
 def least_learnt(images: int, classes: int) -> float:
@@ -139,7 +148,7 @@ def _read_weights(folder: Path, arguments: dict[str, Any], cfg: dict[str, Any]) 
     path, most = folder / WEIGHTS, MAX_MB * 10**6
     read_tensors(path, timm.create_model("gemnet", device="meta", pretrained_cfg=cfg, **arguments).state_dict())
     if path.stat().st_size > most:
-        raise UsageError(f"{path} has more than {MAX_MB} MB, too much for the package; gemnet publish takes it")
+        raise UsageError(f"{path} has more than {MAX_MB} MB, too much for a zoo; gemnet publish takes it")
     return read_file(path, most)
 
 

@@ -9,20 +9,22 @@ An entry stands under the name timm knows the weights by, `arch.tag`:
                                                        "top1": 0.9, "top5": 0.99}}}}
 
 `model_args` is what the weights were trained as, so that they load whatever becomes of the name's cell;
-`cfg` holds fields of timm's pretrained cfg that differ from the name's own. Of several tags of an arch the first is
-the one that the arch's own name stands for, as in timm. The user's own zoo (see `gemnet.zoo`) has such a list too.
+`cfg` holds fields of `gemnet.foreign.Preprocessing` that differ from the name's own. Of several tags of an arch the
+first is the one that the arch's own name stands for, as in timm. The user's own zoo (see `gemnet.zoo`) has such a list
+too.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import settings, zoo
 from .catalog import FAMILY
-from .errors import ConfigError, NoWeightsError, UnknownNameError
+from .errors import ConfigError, GemnetError, NoWeightsError, UnknownNameError
+from .foreign import Preprocessing
 
 SCHEMA = "gemnet.pretrained/1"
 LIST = "pretrained.json"
@@ -47,7 +49,7 @@ class Weights:
         file: its path inside the zoo.
         sha256: of its bytes, in hex.
         model_args: `cell` and `net` as JSON objects.
-        cfg: fields of timm's pretrained cfg.
+        cfg: fields of timm's pretrained cfg, those of `gemnet.foreign.Preprocessing`.
         result: what they scored, if that is known.
         home: the zoo, which the list does not say; the package's when None.
     """
@@ -65,6 +67,10 @@ class Weights:
             raise ConfigError(f"weights are a .safetensors file inside the zoo, got {self.file!r}")
         if set(self.model_args) != {"cell", "net"}:
             raise ConfigError(f"model_args of {self.file} are cell and net, got {sorted(self.model_args)}")
+        known = [field.name for field in fields(Preprocessing)]
+        for name in self.cfg:
+            if name not in known:
+                raise UnknownNameError(f"field of the cfg of {self.file}", name, known)
 
     @property
     def path(self) -> Path:
@@ -110,7 +116,10 @@ def read_weights_list(file: Path) -> dict[str, Weights]:
         raise ConfigError(f"the list of weights {file} cannot be read: {error}; {remedy}") from None
     if not isinstance(data, Mapping) or data.get("schema") != SCHEMA or not isinstance(data.get("weights"), Mapping):
         raise ConfigError(f"the list of weights {file} has another schema than {SCHEMA!r}; {remedy}")
-    entries = {name: settings.from_dict(Weights, entry, f"weights {name}") for name, entry in data["weights"].items()}
+    try:
+        entries = {name: settings.from_dict(Weights, row, f"weights {name}") for name, row in data["weights"].items()}
+    except GemnetError as error:
+        raise ConfigError(f"the list of weights {file} is refused: {error}; {remedy}") from None
     return {name: replace(weights, home=file.parent) for name, weights in entries.items()}
 
 
@@ -123,7 +132,7 @@ def find_weights(name: str) -> list[Weights]:
     """
     listed = load_weights_list()
     if name.partition(".")[0] not in FAMILY:
-        raise UnknownNameError("model, and folder,", name, {*FAMILY, *listed})
+        raise UnknownNameError("model or folder", name, {*FAMILY, *listed})
     found = [weights for known, weights in listed.items() if name in (known, known.partition(".")[0])]
     if not found:
         raise NoWeightsError(f"the zoo has no weights of {name}; it has those of {', '.join(listed) or 'no model'}")

@@ -162,7 +162,10 @@ def test_bytes_go_in_where_asked(source, samples, tmp_path):
     assert report["files"]["model.onnx"]["inputs"] == {"images": ["batch", "height", "width", 1]}
     ops = report["files"]["model.onnx"]["op_types"]
     assert (ops["Transpose"], ops["Cast"], ops["Sub"]) == (1, 1, 1) and "Gather" not in ops
-    export_bundle(source, tmp_path, Plan(form), samples)
+    other = dataclasses.replace(source, unused="the weights of tiny are for 9 classes")
+    words = "the weights of tiny are for 9 classes; these are fitted in a test"
+    assert export_bundle(other, tmp_path, Plan(form), samples)["warnings"] == [words]
+    assert words in (tmp_path / "report.html").read_text()
     assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["model.onnx"], "an older export's files are gone"
     model = infer.Model(tmp_path)
     assert model.input.type == "tensor(uint8)"

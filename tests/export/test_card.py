@@ -156,7 +156,9 @@ def test_its_examples_are_python(folder):
         ("train.json#/result/test/top1", "../train.json#/result/test/top1", "is no source"),
         ("percent: train.json#/result/test/top1", "share: train.json#/result/test/top1", "unknown form 'share'"),
         ("## Limits and bias", "It beats 9 others.\n\n## Limits and bias", "a number without a source"),
-        ("value: 0.9017", "value: 0.95", "says model-index"),
+        ("value: 0.9017", "value: 0.95", "says model-index/0/results/0/metrics/0/value: 0.95, the files say 0.9017; "),
+        ("value: 0.9017", "values: 0.9017", "is no model card"),
+        ("- gemnet\n", "", "says tags/3: 'neural-architecture-search', the files say 'gemnet'; "),
         ("license: other", "license: mit", "says license: 'mit'"),
         ("datasets:", "datasetz:", "says datasets: None"),
         ("license: other", "license: [other", "is no model card"),
@@ -287,9 +289,25 @@ def test_a_missing_file_is_named(folder, name):
         write_card(folder, REPO, TAG)
 
 
-def test_no_card_is_said_to_be_none(folder):
-    with pytest.raises(CardError, match="is no model card"):
+def test_what_a_check_misses_is_named_with_a_remedy(folder):
+    remedy = "; gemnet publish --dry-run writes a release with its card anew"
+    for name, words in (("README.md", "there is no card"), ("train.json", "cannot read")):
+        write_card(folder, REPO, TAG)
+        (folder / name).unlink()
+        done = CliRunner().invoke(main, ["card", str(folder), "--check"])
+        assert done.exit_code == 1 and done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"Error: {words} {folder / name}") and done.stderr.endswith(f"{remedy}\n")
+
+
+def test_two_long_lines_are_shown_where_they_differ(folder):
+    card = write_card(folder, REPO, TAG)
+    text = card.read_text(encoding="utf-8")
+    line = max((line for line in text.partition("# gemnet")[2].splitlines() if "<!--" not in line), key=len)
+    assert len(line) > 90
+    card.write_text(text.replace(line, line[:-3] + "XYZ"), encoding="utf-8")
+    with pytest.raises(CardError, match=r"is '\.\.\..*XYZ', from the files it is '\.\.\.") as error:
         check_card(folder)
+    assert line[-10:] in str(error.value)
 
 
 def test_a_template_cannot_show_a_number_by_itself(monkeypatch):

@@ -90,6 +90,31 @@ def test_predict_ends_with_1_when_an_image_cannot_be_read(exported, tmp_path):
     assert "there is no file" in run("predict", tmp_path, tmp_path / "text.png").stderr
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (["gemnet_a_cifar", "--num-classes", 7], "gemnet_a_cifar are for 10 classes, but --num-classes asks for 7"),
+        (["gemnet_b_cifar"], "there are no weights of gemnet_b_cifar; name some that fit by --weights FILE, or a"),
+        (["chain"], "cell.json; name some that fit by --weights FILE"),
+    ],
+)
+def test_predict_does_not_answer_with_random_weights(model, words, chain_file, tmp_path):
+    Image.new("RGB", (30, 30)).save(tmp_path / "photo.png")
+    named = [chain_file, *SIZE] if model == ["chain"] else model
+    done = run("predict", *named, tmp_path / "photo.png")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert words in done.stderr and done.stderr.endswith("a folder of gemnet train, gemnet_a_cifar.cifar10\n")
+
+
+def test_an_export_without_the_names_weights_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundling, "export_bundle", lambda source, *_: {"warnings": source.warnings})
+    done = run("export", "gemnet_a_cifar", "--num-classes", 7, "--out", tmp_path / "out", "--json")
+    words = "the weights of gemnet_a_cifar are for 10 classes, but --num-classes asks for 7; these are random, seed 0"
+    assert (done.exit_code, done.stderr, json.loads(done.stdout)["warnings"]) == (0, f"Warning: {words}\n", [words])
+    done = run("export", "gemnet_a_cifar", "--out", tmp_path / "out", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 def test_bench_times_files_and_folders_in_one_run(exported, tmp_path):
     file = exported[0] / "model.onnx"
     result = run("bench", file, exported[0], "--runs", 5, "--layers", "--plot", tmp_path / "bars.html", "--json")

@@ -77,7 +77,8 @@ def test_a_release_folder_is_published_as_it_is(lab, release_folder):
     assert set(lab.repos[REPO].files) == {*files, "manifest.json"}
     wrong = run(release_folder, "--repo", "lab/other", "--tag", TAG)
     assert wrong.exit_code == 1
-    assert 'is the card of another release: it never says "hf-hub:lab/other@v1.0.0"' in wrong.stderr
+    assert 'is the card of another release: it never says "hf-hub:lab/other@v1.0.0"; publish' in wrong.stderr
+    assert "publish the trained folder again with --repo lab/other --tag v1.0.0, which" in wrong.stderr
 
 
 def test_a_folder_may_be_named_as_timm_names_it(lab, trained, monkeypatch):
@@ -85,7 +86,7 @@ def test_a_folder_may_be_named_as_timm_names_it(lab, trained, monkeypatch):
     assert run("local-dir:tiny", *PUBLISH).exit_code == 0
     assert Path("tiny/release/manifest.json").is_file() and lab.repos[REPO].tags
     gone = run("local-dir:absent", *PUBLISH)
-    assert (gone.exit_code, "unknown model, and folder, 'absent/'" in gone.stderr) == (2, True)
+    assert (gone.exit_code, "unknown model or folder 'absent/'" in gone.stderr) == (2, True)
 
 
 def test_a_registered_name_wins_over_a_folder_of_that_name(lab, trained, monkeypatch):

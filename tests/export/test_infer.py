@@ -240,12 +240,40 @@ class TestServer:
             (b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b" 400 "),
             (b"POST /predict HTTP/1.1\r\nContent-Length: 9999999999999999999999\r\n\r\n", b" 413 "),
             (b"POST /predict HTTP/1.1\r\nContent-Length: 100001\r\nExpect: 100-continue\r\n\r\n", b" 413 "),
-            (b"DELETE /predict HTTP/1.1\r\n\r\n", b" 501 "), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b" 404 "),
+            (b"GET http://[::1/health HTTP/1.1\r\n\r\n", b" 400 "), (b"POST http://[::1 HTTP/1.1\r\n\r\n", b" 400 "),
+            (b"POST http://[ HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", b" 400 "),
+            (b"GET http://here/health HTTP/1.1\r\nConnection: close\r\n\r\n", b" 200 "),
+            (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b" 404 "),
             (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b" 414 "),
         ],
     )  # fmt: skip
-    def test_malformed_requests_are_answered(self, request_, status, server):
-        assert status in self.raw(server, request_).partition(b"\r\n")[0]
+    def test_malformed_requests_are_answered(self, request_, status, server, capsys):
+        head, _, body = self.raw(server, request_).partition(b"\r\n\r\n")
+        assert status in head.partition(b"\r\n")[0]
+        assert (b"200" in status) != ("error" in json.loads(body))
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(
+        ("method", "path", "allowed"),
+        [("GET", "/predict", "POST"), ("HEAD", "/predict?top=3", "POST"), ("PUT", "/predict", "POST"),
+         ("POST", "/health", "GET, HEAD"), ("BREW", "/health", "GET, HEAD")],
+    )  # fmt: skip
+    def test_other_methods_are_told_which_are_allowed(self, method, path, allowed, client, image):
+        client.request(method, path)
+        answer = client.getresponse()
+        assert (answer.status, answer.getheader("Allow")) == (405, allowed)
+        body = answer.read()
+        assert not body if method == "HEAD" else f"takes {allowed}, got {method}" in json.loads(body)["error"]
+        client.close()
+        assert self.ask(client, image)[0] == 200
+
+    def test_health_can_be_asked_for_its_head_alone(self, client):
+        for _ in range(2):  # on one kept connection
+            client.request("HEAD", "/health")
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+        client.request("GET", "/health")
+        assert len(client.getresponse().read()) == int(answer.getheader("Content-Length")) > 0
 
     def test_slow_uploads_end_at_the_deadline_however_they_drip(self, server):
         start = time.monotonic()
@@ -267,7 +295,11 @@ class TestServer:
             with socket.create_connection(server.server_address, timeout=10) as idle:
                 idle.sendall(b"GET /health HTTP/1.1\r\n\r\n")
                 assert b" 200 " in idle.recv(65536)
-                assert b" 503 " in self.raw(server, b"")
+                for request in (b"", health):
+                    head, _, body = self.raw(server, request).partition(b"\r\n\r\n")
+                    assert b" 503 " in head and b"application/json" in head
+                    assert json.loads(body) == {"error": "too many connections at once; try again"}
+                    assert f"Content-Length: {len(body)}".encode() in head
             time.sleep(0.3)
             assert b" 200 " in self.raw(server, health)
 

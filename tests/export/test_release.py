@@ -117,7 +117,7 @@ def test_weights_that_were_exchanged_after_the_training_are_refused(trained, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("gemnet_b", "the zoo has no weights of gemnet_b"), ("tiny", "unknown model, and folder")]
+    ("name", "message"), [("gemnet_b", "the zoo has no weights of gemnet_b"), ("tiny", "unknown model or folder")]
 )
 def test_a_name_without_weights_is_refused(tmp_path, name, message):
     with pytest.raises(UsageError, match=message):

@@ -18,7 +18,7 @@ from gemnet.export import trained
 from gemnet.export.bench import bench_models
 from gemnet.export.bundle import Plan, export_bundle
 from gemnet.export.form import Form
-from gemnet.export.source import load_source
+from gemnet.export.source import RANDOM, load_source
 from gemnet.saving import save_folder
 
 
@@ -49,8 +49,9 @@ def test_a_trained_folder_brings_network_weights_labels_and_preprocessing(folder
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_classes": 7}, "are for 10 classes, but the data has 7"),
-        ({"in_chans": 3}, "are for 1 channels"),
+        ({"num_classes": 7}, "are for 10 classes, but --num-classes asks for 7; leave that out, or name a model"),
+        ({"in_chans": 3}, "are for 1 channels, but --in-chans asks for 3; leave that out"),
+        ({"data": SimpleNamespace(name="seven", num_classes=7, in_chans=1)}, "are for 10 classes, but seven has 7"),
         ({"macs": 2_000_000}, "brings its own network and weights; leave out --macro, --macs and --weights"),
         ({"size": 1}, "too small"),
     ],
@@ -80,11 +81,27 @@ def test_published_weights_are_taken_where_the_network_is_theirs(monkeypatch, so
     entry = SimpleNamespace(sha256="abc")
     monkeypatch.setattr(trained, "load_weights_list", lambda: {"gemnet_a_cifar.fashion": entry})
     monkeypatch.setattr(trained, "trained_model", lambda *given: source.model)
-    assert trained.load_trained("gemnet_a_cifar", None, None, None) == (source.model, "sha256 abc")
-    assert trained.load_trained("gemnet_a_cifar", 10, 1, None) is not None
-    assert trained.load_trained("gemnet_a_cifar", 11, None, None) is None
-    assert trained.load_trained("gemnet_a_cifar", None, 3, None) is None
-    assert trained.load_trained("gemnet_a", None, None, None) is None
+    assert trained.load_trained("gemnet_a_cifar") == (source.model, "sha256 abc")
+    assert trained.load_trained("gemnet_a") is None
+    assert trained.misfit(source.model, 10, 1, None, sized=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"num_classes": 7}, "are for 10 classes, but --num-classes asks for 7"),
+        ({"in_chans": 1}, "are for 3 channels, but --in-chans asks for 1"),
+        ({"macs": 30_000_000}, "are for its own network, but --macro or --macs asks for another"),
+        ({"macro": "proxy"}, "are for its own network, but --macro or --macs asks for another"),
+    ],
+)
+def test_a_name_asked_for_otherwise_says_that_its_weights_are_not_used(options, reason):
+    name = "gemnet_a_cifar"
+    found = load_source(name, **options)
+    assert (found.weights, found.warnings) == (RANDOM, [f"the weights of {name} {reason}; these are random, seed 0"])
+    assert load_source(name).warnings == []
+    with pytest.raises(ConfigError, match=rf"the weights of {name}\.cifar10 {reason}; leave that out"):
+        load_source(f"{name}.cifar10", **options)
 
 
 def test_macs_hold_for_the_images_that_a_network_is_exported_for():

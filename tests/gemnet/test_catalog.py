@@ -66,6 +66,19 @@ def test_unknown_names_list_models_and_cells():
         resolve("nothing.json")
 
 
+def test_names_with_a_tag_are_among_the_known():
+    with pytest.raises(UnknownNameError, match=r"known: .*gemnet_a_cifar\.cifar10, "):
+        resolve("gemnet_a.cifar10")
+
+
+def test_an_empty_name_and_one_of_the_hub_have_a_remedy():
+    for find in (find_cell, resolve):
+        with pytest.raises(CellError, match="the name is empty; gemnet list shows"):
+            find("")
+        with pytest.raises(CellError, match="a model on the Hub; gemnet fetch acme/net@v1 --to DIR, then name DIR"):
+            find("hf-hub:acme/net@v1")
+
+
 @pytest.mark.parametrize("reference", [3, None, b"gemnet_a", {"gemnet_a"}, "a\0.json"])
 def test_what_names_no_cell_is_refused(reference):
     with pytest.raises(CellError, match="a cell is named by"):

@@ -123,6 +123,19 @@ def test_an_interrupted_fetch_gives_the_old_folder_back(error, after, folder, tm
     assert (home / "mine").read_text() == "mine"
 
 
+def test_what_a_training_leaves_is_nothing_to_tell_of(folder):
+    for name in ("train.json", "checkpoints/step-1/state.json", "curve.html", "release/README.md", ".lock"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    done = gemnet_cli("verify", folder)
+    assert (done.exit_code, done.stderr) == (0, "")
+    for name in "edcba":
+        (folder / name).write_text("")
+    assert gemnet_cli("verify", folder).stderr == "not in the manifest, not compared: 5 files ('a', 'b', 'c', ...)\n"
+    (folder / "train.json").unlink()
+    assert fetching.unlisted(folder)[-2:] == ["checkpoints/step-1/state.json", "release/README.md"]
+
+
 def gemnet_cli(*arguments):
     from click.testing import CliRunner
 
@@ -147,7 +160,7 @@ def test_the_commands_verify_and_fetch(hub, repo, folder, tmp_path):
     assert done.exit_code == 1
     assert re.search(r"^BAD .* onnx/model\.onnx$", done.stdout, re.MULTILINE)
     assert re.search(r"^Error: .*onnx/model\.onnx is damaged", done.stderr, re.MULTILINE)
-    assert "not in the manifest, never read: 'more'" in done.stderr
+    assert "not in the manifest, not compared: 1 file ('more')\n" in done.stderr
     done = gemnet_cli("verify", tmp_path / "got", "--json")
     told = json.loads(done.stdout)
     assert (done.exit_code, told["ok"], told["unlisted"]) == (1, False, ["more"])

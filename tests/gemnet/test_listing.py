@@ -120,8 +120,15 @@ def test_a_page_escapes_what_it_shows(weights, tmp_path):
     assert "<img" not in to_html(list_models())
 
 
+def test_a_page_shows_the_name_of_a_file_and_its_place_as_a_title(weights):
+    assert 'title="package: weights/test.safetensors">test.safetensors</td>' in to_html(list_models())
+
+
 @pytest.mark.skipif(browser.MISSING is not None, reason=browser.MISSING or "")
 def test_the_page_in_a_browser(weights, tmp_path):
+    listed = json.loads((tmp_path / "pretrained.json").read_text())
+    listed["weights"][NAME]["file"] = "weights/gemnet_a_cifar.cifar10-0123abcd.safetensors"
+    (tmp_path / "pretrained.json").write_text(json.dumps(listed))
     page = tmp_path / "zoo.html"
     page.write_text(to_html(list_models()), encoding="utf-8")
     rows = "[...document.querySelectorAll('#models tbody tr')]"
@@ -129,6 +136,7 @@ def test_the_page_in_a_browser(weights, tmp_path):
     search = "const s = document.querySelector('#search'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))"
     with browser.Browser() as window:
         window.open(page)
+        assert window.run("const t = document.querySelector('.scroll'); return t.scrollWidth <= t.clientWidth")
         assert sorted(window.run(names)) == sorted(entry.name for entry in list_models())
         heads = window.run("return [...document.querySelectorAll('th')].map(h => h.innerText)")
         for heading, first, last in (("latency (ms)", "gemnet_a", "gemnet_b"), ("top-1 (%)", NAME, NAME)):

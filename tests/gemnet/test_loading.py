@@ -15,6 +15,7 @@ from tiny_models import CFG, IMAGES, answers, build, flip, push
 import gemnet
 from gemnet import loading
 from gemnet.errors import (
+    ConfigError,
     FileError,
     HubError,
     ManifestError,
@@ -87,6 +88,25 @@ def test_a_model_is_adapted_as_timm_does(folder, published):
 def test_an_argument_that_would_change_what_is_loaded_is_refused(name, folder):
     with pytest.raises(UnknownArgumentError, match=name):
         gemnet.from_pretrained(folder, **{name: "/tmp/evil.pth"})
+
+
+@pytest.mark.parametrize("arguments", [{"cell": "gemnet_a"}, {"nonsense": 1}])
+def test_the_known_arguments_are_one_list(arguments, folder):
+    for ref in (folder, "gemnet_a_cifar"):
+        with pytest.raises(UnknownArgumentError) as caught:
+            gemnet.from_pretrained(ref, **arguments)
+        assert {"num_classes", "act_layer", "out_indices", "scriptable"} < set(caught.value.known)
+        assert not {"cell", "net", "pretrained", "pretrained_cfg", "checkpoint_path"} & set(caught.value.known)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"num_classes": "x"}, {"num_classes": -1}, {"num_classes": 2.5}, {"in_chans": 0}, {"drop_rate": "x"}]
+)
+def test_a_number_that_is_none_is_refused_in_one_line(arguments, folder):
+    ((name, value),) = arguments.items()
+    for ref in (folder, "gemnet_a_cifar"):
+        with pytest.raises(ConfigError, match=rf"^{name} must be a (whole )?number from [01] on, got {value!r}$"):
+            gemnet.from_pretrained(ref, **arguments)
 
 
 def test_the_package_offers_the_function_without_importing_it():

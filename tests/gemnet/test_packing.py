@@ -17,7 +17,8 @@ import gemnet
 from gemnet import zoo
 from gemnet.cli import main
 from gemnet.errors import ConfigError, FileError, GemnetError, UsageError
-from gemnet.export.trained import load_trained, own_labels
+from gemnet.export.source import load_source
+from gemnet.export.trained import load_trained, misfit, own_labels
 from gemnet.fetching import verify
 from gemnet.listing import list_models
 from gemnet.packing import pack
@@ -99,14 +100,14 @@ def test_the_first_of_several_tags_is_the_default(outcome, home):
     assert [row.sha256 for row in verify("gemnet_a_cifar")] == [first.sha256, second.sha256]
     for name, weights in (("gemnet_a_cifar", first), ("gemnet_a_cifar.tiny", first), ("gemnet_a_cifar.more", second)):
         tensors = load_file(weights.path)
-        model, origin = load_trained(name, None, None, None)
+        model, origin = load_trained(name)
         assert origin == f"sha256 {weights.sha256}"
         for loaded in (model, timm.create_model(name, pretrained=True), gemnet.from_pretrained(name),
                        trained_model(name, None, 10, 3, None, None)):  # fmt: skip
             assert torch.equal(loaded.state_dict()["head.fc.weight"], tensors["head.fc.weight"])
-    with pytest.raises(ConfigError, match=r"gemnet_a_cifar\.more are for 10 classes, but the data has 5"):
-        load_trained("gemnet_a_cifar.more", 5, None, None)
-    assert load_trained("gemnet_a_cifar", 5, None, None) is None  # the network alone
+    with pytest.raises(ConfigError, match=r"gemnet_a_cifar\.more are for 10 classes, but --num-classes asks for 5"):
+        load_source("gemnet_a_cifar.more", num_classes=5)
+    assert misfit(model, 5, None, None, sized=False) == "are for 10 classes, but --num-classes asks for 5"
     info = CliRunner().invoke(main, ["info", "gemnet_a_cifar.more", "--json"])
     assert [row["tag"] for row in json.loads(info.stdout)["weights"]] == ["more"]
 
@@ -152,8 +153,32 @@ def test_weights_of_cifar10_name_its_classes_and_have_no_formal_licence(about, o
     weights = pack(outcome, "gemnet_a_cifar.cifar10")
     assert (weights.cfg["label_names"], weights.cfg["license"]) == (PUBLIC["cifar10"].classes, "other")
     register()
-    model, _ = load_trained("gemnet_a_cifar", None, None, None)
+    model, _ = load_trained("gemnet_a_cifar")
     assert own_labels(model) == PUBLIC["cifar10"].classes
+
+
+@pytest.mark.parametrize(
+    ("about", "data", "told"),
+    [
+        ({}, None, "tag"), ({}, "pets", "pets"), ({"asked": {"name": "pets"}}, None, "pets"),
+        ({"result": {"data_set": "cifar10"}}, None, "cifar10"),
+        ({"result": {"data_set": "cifar10"}}, "cifar10", "cifar10"),
+        ({"asked": {"fingerprint": PUBLIC["cifar10"].fingerprints[0], "name": "npz:x"}}, None, "cifar10"),
+    ],
+)  # fmt: skip
+def test_the_datas_name_is_what_the_training_knows_and_not_the_tag(about, data, told, outcome, home):
+    record = json.loads(json.dumps(TRAIN))
+    record["asked"]["data"].update(about.get("asked", {}))
+    record["result"].update(about.get("result", {}))
+    (outcome / "train.json").write_text(json.dumps(record))
+    assert pack(outcome, "gemnet_a_cifar.tag", data=data).result.data == told
+
+
+def test_another_data_set_than_the_one_trained_on_is_refused(outcome, home):
+    (outcome / "train.json").write_text(json.dumps({**TRAIN, "result": {**TRAIN["result"], "data_set": "cifar10"}}))
+    with pytest.raises(UsageError, match=r"trained on cifar10, as train\.json says, not on cifar100; leave out --data"):
+        pack(outcome, "gemnet_a_cifar.tag", data="cifar100")
+    assert not (home / "weights").exists()
 
 
 def spoil_weights(folder):
@@ -169,7 +194,7 @@ def set_train(**fields):
 @pytest.mark.parametrize(
     ("change", "name", "error", "words"),
     [
-        (lambda folder: None, "gemnet_a_cifar", UsageError, r"named ARCH\.TAG"),
+        (lambda folder: None, "gemnet_a_cifar", UsageError, r"^weights in a zoo are named ARCH\.TAG"),
         (lambda folder: None, "../x.y", UsageError, r"named ARCH\.TAG"),
         (lambda folder: None, "gemnet_c.x", UsageError, "unknown model 'gemnet_c'"),
         (lambda folder: None, "gemnet_b_cifar.x", ConfigError, "holds another network than gemnet_b_cifar; train"),

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import re
 import shutil
 
 import pytest
 import timm
 import torch
+from click.testing import CliRunner
 from registering import register
 
 import gemnet
 from gemnet import zoo
 from gemnet.catalog import FAMILY
+from gemnet.cli import main
 from gemnet.errors import ConfigError, NoWeightsError, UsageError
 from gemnet.fetching import fetch, verify
 from gemnet.pretrained import load_weights_list, read_weights_list
@@ -99,6 +102,46 @@ def test_a_list_that_is_none_is_refused(text, words, tmp_path):
         read_weights_list(tmp_path / "list.json")
 
 
+BAD_ENTRIES = {
+    "field 'sha256' is missing": {"file": "weights/x.safetensors"},
+    "expected a JSON object": 1,
+    "unknown field of weights": {"file": "weights/x.safetensors", "sha": ""},
+    "unknown field of the cfg": {
+        "file": "weights/x.safetensors", "sha256": "", "model_args": {"cell": {}, "net": {}}, "cfg": {"file": "/x.pth"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", BAD_ENTRIES)
+def test_a_users_list_with_a_bad_entry_is_named_and_leaves_the_package_usable(words, shipped, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "pretrained.json"
+    entries = {"gemnet_a_cifar.q": BAD_ENTRIES[words]}
+    file.write_text(json.dumps({"schema": "gemnet.pretrained/1", "weights": entries}))
+    told = f"the list of weights {re.escape(str(file))} is refused: .*{words}.*; mend or remove it"
+    with monkeypatch.context() as patch:
+        patch.setenv("GEMNET_ZOO", str(tmp_path / "mine"))
+        with pytest.raises(ConfigError, match=told):
+            load_weights_list()
+        listed = CliRunner().invoke(main, ["list"])
+        with pytest.warns(RuntimeWarning, match=told) as seen:
+            register()
+    assert len(seen) == 1
+    assert listed.exit_code == 2 and re.search(told, listed.stderr)
+    model = timm.create_model("gemnet_a_cifar", pretrained=True)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), shipped.state_dict().values()))
+
+
+def test_weights_of_a_model_of_a_later_version_are_passed_over(shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEMNET_ZOO", str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    listed = json.loads((tmp_path / "pretrained.json").read_text())
+    listed["weights"] = {"gemnet_z.later": listed["weights"][NAME]}
+    (tmp_path / "mine" / "pretrained.json").write_text(json.dumps(listed))
+    register()
+    assert timm.list_models("gemnet*", pretrained=True) == [NAME]
+
+
 def test_the_packaged_list_is_read_and_its_files_are_whole():
     for weights in load_weights_list().values():
         weights.check()
@@ -113,5 +156,6 @@ def test_packaged_weights_load_by_our_way_too(shipped):
     assert gemnet.from_pretrained(NAME, num_classes=3, in_chans=1)(torch.zeros(1, 1, 32, 32)).shape == (1, 3)
     with pytest.raises(NoWeightsError, match=f"the zoo has no weights of gemnet_b; it has those of {NAME}"):
         gemnet.from_pretrained("gemnet_b")
-    with pytest.raises(UsageError, match="comes with the package: there is nothing to fetch"):
+    place = re.escape(str(zoo.path("weights", "test.safetensors")))
+    with pytest.raises(UsageError, match=f"names weights in a zoo, {place}: there is nothing to fetch"):
         fetch(NAME, zoo.path("there"))

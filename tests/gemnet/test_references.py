@@ -53,7 +53,7 @@ def test_only_a_registered_name_wins_over_a_folder(name, kind, tmp_path, monkeyp
 def test_export_and_eval_take_a_name_as_loading_does(folder, published, monkeypatch):
     monkeypatch.chdir(folder.parent)
     folder.rename("gemnet_b")
-    assert load_trained("gemnet_b", None, None, None) is None
+    assert load_trained("gemnet_b") is None
     assert not is_trained_folder("gemnet_b")
     assert load_source("gemnet_b").weights == "random, seed 0"
     with pytest.raises(NoWeightsError):
@@ -63,7 +63,7 @@ def test_export_and_eval_take_a_name_as_loading_does(folder, published, monkeypa
         assert (source.name, source.labels) == ("gemnet_b", ("a", "b", "c"))
         assert torch.equal(answers(source.model), answers(published))
     with pytest.raises(ConfigError, match=r"none is no folder with config\.json and model\.safetensors"):
-        load_trained("local-dir:none", None, None, None)
+        load_trained("local-dir:none")
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,11 @@ def test_export_and_eval_take_a_name_as_loading_does(folder, published, monkeypa
         ("acme/net@", "v1", "names a revision, and 'v1' is another"),
         (os.curdir, "v1", "only models on the Hub have revisions"),
         ("gemnet_a", "v1", "only models on the Hub have revisions"),
-        ("gemnet_x", None, r"unknown model, and folder, 'gemnet_x' \(did you mean"),
+        ("gemnet_x", None, r"unknown model or folder 'gemnet_x' \(did you mean"),
         ("gemnet_b.nope", None, "the zoo has no weights of gemnet_b.nope"),
         ("local-dir:/no/folder", None, "there is no folder /no/folder"),
+        (None, None, "a model is named by a text or a path, got None"),
+        (3, "v1", "a model is named by a text or a path, got 3"),
     ],
 )
 def test_a_reference_that_means_nothing_is_refused(ref, revision, words):
