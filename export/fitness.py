@@ -14,6 +14,7 @@ from gemnet.errors import ReleaseError
 from gemnet.manifest import FILE, Manifest, describe
 from gemnet.packing import CHANCE, least_learnt
 from gemnet.reading import read_json
+from gemnet.saved import LOCAL
 from gemnet.saving import CONFIG, WEIGHTS
 
 from .bundle import FILES
@@ -22,7 +23,6 @@ from .card_facts import TRAIN
 from .form import Form
 from .parity import parity_cases
 from .source import load_source
-from .trained import LOCAL
 from .verify import LIMITS, verify
 
 MOST_IMAGES = 1 << 53  # that a float counts

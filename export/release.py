@@ -169,7 +169,7 @@ def _earlier(out: Path) -> Path | None:
 
 
 def _published(name: str) -> Weights | None:
-    """The weights that come with the package under a name; None for a folder that has its own."""
+    """The weights of that name in a zoo; None for a folder that has its own."""
     return None if is_trained_folder(name) else find_weights(name)[0]
 
 

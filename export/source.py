@@ -20,13 +20,14 @@ from gemnet.errors import ConfigError
 from gemnet.gemnet import CIFAR10_MEAN, CIFAR10_STD
 from gemnet.network import GemNet
 from gemnet.release import is_folder
+from gemnet.saved import LOCAL
 from gemnet.scale import MACROS
 from gemnet.train import seeded
 from gemnet.weights import load_weights
 
 from .parity import Scaling
 from .samples import Samples
-from .trained import LOCAL, as_path, is_trained_folder, load_trained, misfit, own_labels
+from .trained import as_path, is_trained_folder, load_trained, misfit, own_labels
 
 CROP = {"imagenet": 0.875}  # share of the resized image that is cut out; all of it in the other macros
 LICENSE = "apache-2.0"

@@ -10,10 +10,9 @@ from gemnet.errors import ConfigError
 from gemnet.network import GemNet
 from gemnet.pretrained import load_weights_list
 from gemnet.release import is_registered
+from gemnet.saved import LOCAL
 from gemnet.saving import CONFIG, WEIGHTS
 from gemnet.task import trained_model
-
-LOCAL = "local-dir:"  # as timm names folders
 
 
 def is_trained_folder(name: str) -> bool:

@@ -119,7 +119,7 @@ def scratch(folder: Path, name: str) -> "tempfile.TemporaryDirectory[str]":
     start = f".{name}-{_machine()}-"
     for path in folder.glob(f"{glob.escape(start)}*"):
         pid = path.name.removeprefix(start).partition("-")[0]
-        if pid.isdecimal() and not _is_alive(int(pid)) and not ((path / "0").exists() and _is_empty(folder / name)):
+        if pid.isdecimal() and not is_alive(int(pid)) and not ((path / "0").exists() and _is_empty(folder / name)):
             shutil.rmtree(path, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=_prefix(name), dir=folder, ignore_cleanup_errors=True)
 
@@ -138,7 +138,7 @@ def _machine() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:8]
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process of this machine may still run."""
     if os.name == "nt":  # where asking is a signal that ends it
         return True

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .durable import is_alive
 from .errors import GemnetError
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # what a file system without any says
@@ -84,19 +85,9 @@ class Lock:
 def holder(path: Path) -> Holder | None:
     """Who holds a lock now, without touching it; None when nobody does (as far as this machine knows)."""
     who = _read(path)
-    if who is None or (who.host == socket.gethostname() and not Path(f"/proc/{who.pid}").exists() and not _alive(who)):
+    if who is None or (who.host == socket.gethostname() and not is_alive(who.pid)):
         return None
     return who
-
-
-def _alive(who: Holder) -> bool:
-    try:
-        os.kill(who.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _read(path: Path) -> Holder | None:

@@ -24,7 +24,7 @@ class Place:
     """What a reference means.
 
     Args:
-        kind: `hub`, `folder`, or `package` for weights that come with gemnet.
+        kind: `hub`, `folder`, or `package` for weights in a zoo.
         name: ORG/NAME, the folder's path, or the name timm knows the weights by.
         revision: tag, branch or commit on the Hub; its newest when None.
     """
