@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -44,7 +45,8 @@ from gemnet.train import seeded
 
 REFERENCE = "mobilenetv2_050"
 LEVELS = (2, 3, 4)  # features of stride 8, 16, 32
-PYRAMID_CHS = 96
+PYRAMID_CHS = 64  # heads that do not hide what the features cost
+BOX_HEAD_CHS, BOXES_PER_IMAGE, PROPOSALS = 256, 128, {"train": 500, "test": 300}  # of the second stage
 SMALLEST_ANCHOR = 16  # pixels at stride 8; a platelet has about 20 in images 320 pixels wide
 DETECTORS, BACKBONES = ("retinanet", "faster_rcnn"), ("gemnet_a", REFERENCE)
 
@@ -55,7 +57,7 @@ class Budget:
 
     width: int
     epochs: int
-    batch_size: int = 8
+    batch_size: int = 4
     lr: float = 1e-3
     weight_decay: float = 0.05
     train_images: int | None = None
@@ -201,7 +203,12 @@ def build_detector(name: str, body: Any, num_classes: int, size: tuple[int, int]
     backbone = Pyramid(body, chs, LastLevelMaxPool())
     anchors = AnchorGenerator(tuple((SMALLEST_ANCHOR * 2**k,) for k in range(4)), ((0.5, 1.0, 2.0),) * 4)
     pool = MultiScaleRoIAlign(["0", "1", "2"], output_size=7, sampling_ratio=2)
-    return FasterRCNN(backbone, num_classes, rpn_anchor_generator=anchors, box_roi_pool=pool, **images)
+    head = TwoMLPHead(PYRAMID_CHS * 7 * 7, BOX_HEAD_CHS)
+    return FasterRCNN(
+        backbone, None, rpn_anchor_generator=anchors, box_roi_pool=pool, box_head=head,
+        box_predictor=FastRCNNPredictor(BOX_HEAD_CHS, num_classes), box_batch_size_per_image=BOXES_PER_IMAGE,
+        rpn_post_nms_top_n_train=PROPOSALS["train"], rpn_post_nms_top_n_test=PROPOSALS["test"], **images,
+    )  # fmt: skip
 
 
 def measure(
