@@ -1,7 +1,6 @@
 """What was measured of an exported model, as JSON and as a page that needs no other file."""
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -12,6 +11,7 @@ from typing import Any
 from gemnet import __version__
 from gemnet.cell import Cell
 from gemnet.draw import draw_cell
+from gemnet.durable import write_atomic
 
 SCHEMA = "gemnet.report/1"
 LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
@@ -47,10 +47,8 @@ def complete(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes a report as JSON, under a temporary name first."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    """Writes a report as JSON, whole or not at all."""
+    write_atomic(path, json.dumps(report, indent=1) + "\n")
 
 
 def to_html(report: Mapping[str, Any]) -> str:

@@ -16,15 +16,22 @@ OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # what renaming onto a folder with f
 TRIES = 100  # of replacing a folder that others replace at the same time
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Writes a file so that at any moment the path holds the old text or the new, never a part."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Writes a file so that at any moment the path holds the old content or the new, never a part.
+
+    What processes of this machine that were killed left of such a file is removed.
+    """
+    raw = content.encode() if isinstance(content, str) else content
     path = path.resolve()  # a link stays one
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(raw)
         return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # others may write the file too
+    beside = path.with_name(f"{_prefix(path.name)}{secrets.token_hex(4)}.tmp")  # others may write the file too
     try:
-        write_synced(beside, text.encode())
+        for left in _left_behind(path.parent, path.name):
+            if not left.is_dir():
+                left.unlink(missing_ok=True)
+        write_synced(beside, raw)
         os.replace(beside, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -116,12 +123,17 @@ def scratch(folder: Path, name: str) -> "tempfile.TemporaryDirectory[str]":
     Raises:
         OSError: the folder cannot be written to.
     """
-    start = f".{name}-{_machine()}-"
-    for path in folder.glob(f"{glob.escape(start)}*"):
-        pid = path.name.removeprefix(start).partition("-")[0]
-        if pid.isdecimal() and not is_alive(int(pid)) and not ((path / "0").exists() and _is_empty(folder / name)):
+    for path in _left_behind(folder, name):
+        if path.is_dir() and not ((path / "0").exists() and _is_empty(folder / name)):
             shutil.rmtree(path, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=_prefix(name), dir=folder, ignore_cleanup_errors=True)
+
+
+def _left_behind(folder: Path, name: str) -> list[Path]:
+    """What is beside NAME of processes of this machine that are gone."""
+    start = f".{name}-{_machine()}-"
+    owners = ((path, path.name.removeprefix(start).partition("-")[0]) for path in folder.glob(f"{glob.escape(start)}*"))
+    return [path for path, pid in owners if pid.isdecimal() and not is_alive(int(pid))]
 
 
 def _prefix(name: str) -> str:

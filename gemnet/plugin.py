@@ -8,12 +8,12 @@ it; should the module be damaged, Python names the file and goes on.
 """
 
 import importlib.util
-import os
 import py_compile
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from .durable import write_atomic
 from .errors import UsageError
 
 MODULE = "_gemnet_autoload"
@@ -73,9 +73,7 @@ def enable(folder: Path | None = None) -> Status:
     target = folder or site_folder()
     try:
         for name, content in FILES.items():
-            draft = target / f".{name}.part"
-            draft.write_text(content, encoding="utf-8")
-            os.replace(draft, target / name)
+            write_atomic(target / name, content)
         py_compile.compile(str(target / f"{MODULE}.py"))  # else each start compiles it where the folder is read-only
     except OSError as error:
         disable(target)

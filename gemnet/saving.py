@@ -5,12 +5,11 @@ network themselves, so that it loads whatever becomes of a name such as `gemnet_
 the same for our models.
 """
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .durable import scratch, write_atomic
 from .errors import ConfigError, UsageError
 from .manifest import FILE
 from .manifest import describe as describe_files
@@ -48,20 +47,18 @@ def save_folder(
     if label_names is not None:
         config["label_names"] = list(label_names)
     target = Path(folder)
-    draft = target / f".{CONFIG}.part"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        save_config_for_hf(model, str(draft), config, model_args=model._model_args)
-        save_weights(model, target / WEIGHTS)
-        os.replace(draft, target / CONFIG)
+        with scratch(target, CONFIG) as made:
+            draft = Path(made) / CONFIG
+            save_config_for_hf(model, str(draft), config, model_args=model._model_args)
+            save_weights(model, target / WEIGHTS)
+            write_atomic(target / CONFIG, draft.read_bytes())
         describe_files(target, (CONFIG, WEIGHTS)).write(target / FILE)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{error}; pass layers by name, such as act_layer='silu'") from None
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
     return target
 
 

@@ -1,13 +1,13 @@
 """Weights in safetensors files, read and written."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .durable import write_atomic
 from .errors import ConfigError, FileError
 from .reading import read_file
 
@@ -64,13 +64,11 @@ def most_bytes(own: Mapping[str, Tensor]) -> int:
 
 
 def save_weights(model: nn.Module, path: Path) -> str:
-    """Writes the model's weights as a safetensors file, under a temporary name first; returns its sha256 (hex)."""
+    """Writes the model's weights as a safetensors file, whole or not at all; returns its sha256 (hex)."""
     from safetensors.torch import save
 
     content = save({name: value.contiguous() for name, value in model.state_dict().items()})
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_bytes(content)  # safetensors' own writer leaves files that only their owner can read
-    os.replace(draft, path)
+    write_atomic(path, content)  # safetensors' own writer leaves files that only their owner can read
     return f"sha256 {hashlib.sha256(content).hexdigest()}"
 
 

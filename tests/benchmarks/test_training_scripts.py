@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def run(script, *arguments, cwd):
     result = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments), "--quick", "--json"],
-        cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=600,
+        cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=600, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1]), result.stderr
@@ -51,7 +51,7 @@ def test_controls_are_trained_once(tmp_path):
 def test_detection(tmp_path):
     rng = np.random.default_rng(0)
     files, boxes = [], []
-    for k in range(12):
+    for _ in range(12):
         x, y = rng.integers(10, 100, 2)
         picture = np.full((120, 160, 3), 200, np.uint8)
         picture[y : y + 20, x : x + 30] = (200, 30, 60)

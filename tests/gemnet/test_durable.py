@@ -77,6 +77,34 @@ def kill(home: Path, when: str) -> None:
     assert done.returncode == -9
 
 
+WRITING = """
+import os, signal, sys
+from pathlib import Path
+from gemnet import durable
+
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+durable.write_atomic(Path(sys.argv[1]), "new")
+"""
+
+
+def test_what_a_write_that_was_killed_left_is_removed_by_the_next(tmp_path):
+    file, folder = tmp_path / "file", tmp_path / ".file-mine.tmp"
+    file.write_text("old")
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", WRITING, str(file)], timeout=60, check=False)
+    assert done.returncode == -9
+    (left,) = set(tmp_path.iterdir()) - {file, folder}
+    assert left.read_text() == "new"
+    assert file.read_text() == "old"
+    write_atomic(tmp_path / "file2", "other")
+    assert left.exists()  # it is of another file
+    write_atomic(file, b"newer")
+    assert {path.name: path.is_dir() for path in tmp_path.iterdir()} == {
+        "file": False, "file2": False, ".file-mine.tmp": True
+    }  # fmt: skip
+    assert file.read_bytes() == b"newer"
+
+
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     kill(tmp_path / "out", "before them")
     (left,) = tmp_path.iterdir()
