@@ -15,7 +15,8 @@ from .catalog import FAMILY, cell_notes
 from .cell import Cell
 from .config import NetConfig
 from .cost import cost
-from .pretrained import Result, Weights, load_weights_list
+from .errors import ConfigError, GemnetError
+from .pretrained import LIST, Result, Weights, load_weights_list
 from .scale import MACROS
 
 TIMES = "models"  # the result that has latencies
@@ -71,12 +72,16 @@ class Entry:
 
 
 def list_models() -> list[Entry]:
-    """All registered networks, each as often as it has weights and once without any."""
+    """All registered networks, each as often as it has weights and once without any.
+
+    Raises:
+        ConfigError: a list of weights is malformed, or one of them is of no network.
+    """
     listed = load_weights_list()
     entries = []
     for model in FAMILY:
         own = {name: weights for name, weights in listed.items() if name.partition(".")[0] == model}
-        entries += [_entry(model, name.partition(".")[2], weights) for name, weights in own.items()]
+        entries += [_weights_entry(name, weights) for name, weights in own.items()]
         if not own:
             entries.append(_entry(model))
     return entries
@@ -99,6 +104,15 @@ def table(entries: Sequence[Entry]) -> list[list[str]]:
         for e in entries
     ]  # fmt: skip
     return [head, *rows]
+
+
+def _weights_entry(name: str, weights: Weights) -> Entry:
+    model, _, tag = name.partition(".")
+    try:
+        return _entry(model, tag, weights)
+    except GemnetError as error:
+        where = (weights.home or zoo.PACKAGE) / LIST
+        raise ConfigError(f"the network of {name} in {where} is none: {error}; mend or remove the entry") from None
 
 
 def _entry(model: str, tag: str = "", weights: Weights | None = None) -> Entry:

@@ -21,6 +21,7 @@ from .recipe import Recipe
 from .release import arch_of, is_registered
 from .saved import SOURCES, check_weights, create_model, refuse_size, saved_place
 from .saving import save_folder
+from .scale import get_macro
 from .weights import load_weights
 
 
@@ -122,9 +123,10 @@ def trained_model(
     if weights is not None:
         if place.startswith(SOURCES):
             raise ConfigError(f"{reference} brings its own weights; name its cell to load {weights}")
-        cell, net, _ = resolve(arch_of(reference), macro, macs)
-        sizes = {"num_classes": num_classes, "in_chans": in_chans or 3}
-        model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), **sizes)
+        cell, net, form = resolve(arch_of(reference), macro, macs)
+        chans, side = in_chans or 3, get_macro(form).img_size  # such a file does not say of what images its weights are
+        model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), num_classes=num_classes, in_chans=chans,
+                             pretrained_cfg_overlay={"input_size": (chans, side, side)})  # fmt: skip
         load_weights(model, weights)
         return model
     if is_registered(reference):

@@ -54,6 +54,16 @@ def test_every_network_is_listed_with_its_latency():
     assert {model: entry.latency_ms for model, entry in rows.items()} == times
 
 
+def test_weights_of_no_network_are_named_with_their_list(weights, tmp_path):
+    listed = json.loads((tmp_path / "pretrained.json").read_text())
+    listed["weights"][NAME]["model_args"]["cell"]["ops"][1] = "conv9x9"
+    (tmp_path / "pretrained.json").write_text(json.dumps(listed))
+    result = CliRunner().invoke(main, ["list"])
+    assert result.exit_code == 2
+    for words in (NAME, str(tmp_path / "pretrained.json"), "unknown op 'conv9x9'"):
+        assert words in result.stderr
+
+
 def test_weights_are_listed_as_what_they_were_trained_as(weights):
     rows = {entry.name: entry for entry in list_models()}
     assert set(rows) == {"gemnet_a", "gemnet_b", NAME, "gemnet_a_cifar.bare", "gemnet_b_cifar"}

@@ -11,13 +11,16 @@ from data_sets import save_image
 from PIL import Image
 
 from gemnet import task
+from gemnet.catalog import resolve
 from gemnet.config import NetConfig, Stage
 from gemnet.errors import ConfigError, NoWeightsError
 from gemnet.images import MemoryImages
+from gemnet.network import GemNet
 from gemnet.public_data import PUBLIC
 from gemnet.recipe import Recipe
 from gemnet.saving import save_folder
 from gemnet.task import build_model, open_images, score_model, trained_model
+from gemnet.weights import save_weights
 
 CELL = {"schema": "gemnet.cell/1", "ops": ["input", "sepconv3x3"], "edges": [[0, 1]]}
 NET = NetConfig(4, (Stage(1, 4, 8, 1), Stage(1, 8, 8, 2)), 8, stem_stride=1)
@@ -54,6 +57,18 @@ class TestImages:
         (expected,) = images.plain("val", task.Share(), torch.device("cpu"))
         ((got, labels),) = seen
         assert torch.equal(got, expected[0]) and torch.equal(labels, expected[1])
+
+    @pytest.mark.parametrize(("macro", "side"), [("small", 32), ("imagenet", 224)])
+    def test_a_folder_is_evaluated_at_the_size_of_the_networks_form(self, tmp_path, macro, side, monkeypatch):
+        (tmp_path / "cell.json").write_text(json.dumps(CELL))
+        reference, size = str(tmp_path / "cell.json"), {"macro": macro, "macs": 40_000_000}
+        cell, net, _ = resolve(reference, **size)
+        save_weights(GemNet(cell, net, 2), tmp_path / "model.safetensors")
+        seen = []
+        monkeypatch.setattr(task, "score", lambda _, batches, *rest: seen.extend(batches))
+        evaluate(reference, photos(tmp_path), tmp_path / "model.safetensors", **size)
+        ((images, _),) = seen
+        assert images.shape == (2, 3, side, side)
 
     def test_images_of_another_shape_than_an_oblong_one_are_refused(self, tmp_path):
         model = save(tmp_path)
