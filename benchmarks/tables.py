@@ -1,8 +1,8 @@
-"""Renders MODEL_CARD.md, docs/zoo.html and the tables of README.md from the zoo.
+"""Renders MODEL_CARD.md, docs/zoo.html and the tables of README.md and docs/training.md from the zoo.
 
     python benchmarks/tables.py [--check]
 
-A table of README.md stands between `<!-- table: NAME -->` and `<!-- /table -->`.
+Such a table stands between `<!-- table: NAME -->` and `<!-- /table -->`.
 """
 
 import json
@@ -93,6 +93,49 @@ def engine() -> list[str]:
     return [*rows, "", text]
 
 
+def pair() -> list[str]:
+    """What nets of equal MACs reach in one long training."""
+    return trained("train_long")
+
+
+def controls() -> list[str]:
+    """What nets of equal MACs reach in several short trainings."""
+    return trained("train_controls")
+
+
+def trained(name: str) -> list[str]:
+    """The summary of a result of `train_controls.py`."""
+    result = read(name)
+    seeds = len({row["seed"] for row in result["rows"]})
+    rows = heading("net", "MACs (M)", "params (k)", f"top-1, {seeds} seed{'s' if seeds > 1 else ''}", "minutes")
+    for r in result["summary"]:
+        spread = f" ± {r['test_acc_sd']:.2f}" if seeds > 1 else ""
+        rows.append(f"| {r['net']} | {r['macs_m']:.1f} | {r['params_k']:.1f} | {r['test_acc_mean']:.2f}{spread} % | "
+                    f"{r['train_minutes']:.0f} |")  # fmt: skip
+    return rows
+
+
+def detection() -> list[str]:
+    """What detectors on GEMNet's features find, beside those on the reference's."""
+    rows = heading("detector", "features", "their MACs (M)", "all MACs (M)", "params (M)", "AP", "AP50", "minutes")
+    for r in read("detection")["rows"]:
+        millions = f"{r['backbone_macs'] / 1e6:.0f} | {r['macs'] / 1e6:,.0f} | {r['params'] / 1e6:.2f}"
+        rows.append(f"| {r['detector']} | {r['backbone']} | {millions} | {r['ap']:.3f} | {r['ap50']:.3f} | "
+                    f"{r['train_s'] / 60:.0f} |")  # fmt: skip
+    return rows
+
+
+def throughput() -> list[str]:
+    """Images per second that every recipe trains at."""
+    result = read("throughput")
+    rows = heading("recipe", "net", "MACs (M)", "image", "batch", "precision", "images/s")
+    for r in result["rows"]:
+        precision = "32 bit" if r["precision"] == "no" else r["precision"]
+        rows.append(f"| `{r['recipe']}` | `{r['net']}` | {r['macs'] / 1e6:.0f} | {r['img_size']} px, {r['images']} | "
+                    f"{r['batch_size']} | {precision} | {r['images_per_s']:.0f} |")  # fmt: skip
+    return rows
+
+
 def heading(*names: str) -> list[str]:
     """The first two lines of a table."""
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
@@ -106,7 +149,8 @@ def read(name: str) -> dict[str, Any]:
 
 TABLES: dict[str, Callable[[], list[str]]] = {
     "models": of_card("models"), "weights": of_card("weights"), "search": of_card("search"), "queries": queries,
-    "tau": tau, "encoder": encoder, "engine": engine,
+    "tau": tau, "encoder": encoder, "engine": engine, "pair": pair, "controls": controls, "detection": detection,
+    "throughput": throughput,
 }  # fmt: skip
 
 
@@ -117,6 +161,7 @@ def render(text: str) -> str:
 
 FILES: dict[str, Callable[[str], str]] = {  # what a file should hold, from what it holds
     "README.md": render,
+    "docs/training.md": render,
     "MODEL_CARD.md": lambda _: family_card(),
     "docs/zoo.html": lambda _: to_html(list_models()),
 }

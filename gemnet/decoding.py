@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from .errors import DataError
 
 DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # modes that 8 bits cut off
+ORIENTATION = ExifTags.Base.Orientation
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError)
 
 
@@ -36,10 +37,11 @@ def read_image(where: str, path: Path, mode: str) -> Image.Image:
         DataError: it cannot be decoded or has more than 8 bits per channel; `where` names the set.
     """
     with open_image(where, path) as file:
-        image = ImageOps.exif_transpose(file)
+        file.load()
+        image = ImageOps.exif_transpose(file) if ORIENTATION in file.getexif() else file
         if image.mode in ("P", "PA"):
             image = image.convert("RGBA")  # a palette with transparency converts to RGB with a warning
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)  # either would copy an image that is so already
 
 
 def large_images() -> "warnings.catch_warnings[None]":

@@ -22,29 +22,47 @@ def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
     """
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        _set_torch(seed, device)
         yield
 
 
 @contextlib.contextmanager
 def all_seeded(seed: int, *path: int, device: str | torch.device = "cpu") -> Iterator[None]:
-    """A block in which torch draws from `seed`, numpy and Python's `random` from (seed, *path).
+    """A block that begins with `set_all`, and after which all generators are as they were before."""
+    with all_kept(device):
+        set_all(seed, *path, device=device)
+        yield
 
-    With a path of an epoch and an image, say, torch draws from all of it too.
-    """
-    words = np.random.SeedSequence([seed, *path]).generate_state(3, np.uint64)
+
+@contextlib.contextmanager
+def all_kept(device: str | torch.device = "cpu") -> Iterator[None]:
+    """A block after which the generators of torch, numpy and Python's `random` are as they were before."""
+    device = torch.device(device)
     before = np.random.get_state(), random.getstate()  # noqa: NPY002 - timm draws from this generator
     try:
-        np.random.seed(int(words[0]) % 2**32)  # noqa: NPY002
-        random.seed(int(words[1]))
-        with seeded(int(words[2]) >> 1 if path else seed, device):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         np.random.set_state(before[0])  # noqa: NPY002
         random.setstate(before[1])
+
+
+def set_all(seed: int, *path: int, device: str | torch.device = "cpu") -> None:
+    """Makes torch draw from `seed`, numpy and Python's `random` from (seed, *path).
+
+    With a path of an epoch and an image, say, torch draws from all of it too.
+    """
+    words = np.random.SeedSequence([seed, *path]).generate_state(3, np.uint64)
+    np.random.seed(int(words[0]) % 2**32)  # noqa: NPY002
+    random.seed(int(words[1]))
+    _set_torch(int(words[2]) >> 1 if path else seed, torch.device(device))
+
+
+def _set_torch(seed: int, device: torch.device) -> None:
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def capture(device: torch.device) -> dict[str, Any]:
