@@ -6,7 +6,7 @@ DEMO := demo-out
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check cards clean
+.PHONY: demo test test-slow test-gpu check cards clean
 
 $(VENV)/.base: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,6 +28,10 @@ test: $(VENV)/.dev
 ## all others, but for those that need a GPU or the internet
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadscope -q -m "slow and not gpu and not network" --durations 10
+
+## those that need a GPU
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m gpu
 
 ## lint and types
 check: $(VENV)/.dev

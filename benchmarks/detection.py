@@ -1,11 +1,12 @@
 """Detection of blood cells with GEMNet features, beside mobilenetv2 features at equal MACs.
 
-    python benchmarks/detection.py --data bccd.npz --work detection [--part 1/2] [--quick]
+    python benchmarks/detection.py --data bccd.npz --work detection [--device cuda] [--part 1/2] [--quick]
 
 A one-stage (RetinaNet) and a two-stage detector (Faster R-CNN) of torchvision on a feature pyramid over strides 8, 16
 and 32, trained from scratch on the set's training images with one budget and scored on its test images once, by
 COCO's AP over IoU 0.50 to 0.95 and AP50 (pycocotools). GEMNet's width is solved so that its features cost at most
-as many MACs as those of the reference. Each finished training is kept in --work and not repeated.
+as many MACs as those of the reference. Each finished training is kept in --work and not repeated; one of other data,
+epochs or width is refused.
 
 The data file holds JPEG bytes `jpeg`, cut at `off`, their `split` (train, val, test), `classes`, and boxes as
 `box_image`, `box_xyxy`, `box_label`.
@@ -17,7 +18,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ import click
 import numpy as np
 import timm
 import torch
+from kept import read_kept, write_kept
+from macs import count_macs
 from PIL import Image
 from result import print_table, write_result
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -39,7 +41,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from gemnet.catalog import find_cell
 from gemnet.cli_base import GemnetGroup
+from gemnet.devices import accelerator
+from gemnet.durable import file_sha256
 from gemnet.errors import CellError
+from gemnet.machine import DEVICES
 from gemnet.scale import solve
 from gemnet.train import seeded
 
@@ -72,6 +77,10 @@ class Sample:
     boxes: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> "Sample":
+        """The sample on a device."""
+        return Sample(self.image.to(device), self.boxes.to(device), self.labels.to(device))
+
 
 @click.group(cls=GemnetGroup, invoke_without_command=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, metavar="NPZ")
@@ -79,13 +88,14 @@ class Sample:
 @click.option("--epochs", default=30, show_default=True)
 @click.option("--width", default=320, show_default=True, help="Of the images, in pixels.")
 @click.option("--seeds", default=1, show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--part", default="1/1", show_default=True, metavar="K/N", help="Train every N-th from the K-th on.")
 @click.option("--quick", is_flag=True, help="Some images, one epoch.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
 def main(
-    data: Path, work: Path, epochs: int, width: int, seeds: int, threads: int, part: str, quick: bool,
+    data: Path, work: Path, epochs: int, width: int, seeds: int, device: str, threads: int, part: str, quick: bool,
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train, score and write zoo/results/detection.json."""
@@ -93,16 +103,15 @@ def main(
     budget = Budget(160, 1, 4, train_images=8, test_images=4) if quick else Budget(width, epochs)
     asked = [(d, b, seed) for seed in range(1 if quick else seeds) for d in DETECTORS for b in BACKBONES]
     first, count = (int(number) for number in part.split("/"))
-    work.mkdir(parents=True, exist_ok=True)
-    splits: dict[str, list[Sample]] = {}
+    settings = {"data_sha256": file_sha256(data), **asdict(budget)}
+    where, splits = accelerator(device).device, dict[str, list[Sample]]()
     for job in asked[first - 1 :: count]:
-        path = place(work, job)
-        if not path.exists():
-            splits = splits or read(data, budget)
+        if read_kept(place(work, job), settings) is None:
+            splits = splits or read(data, budget, where)
             row = measure(*job, splits, budget)
-            path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+            write_kept(place(work, job), settings, row)
             click.echo(row, err=True)
-    rows = [json.loads(place(work, job).read_text("utf-8")) for job in asked if place(work, job).exists()]
+    rows = [row for job in asked if (row := read_kept(place(work, job), settings)) is not None]
     if len(rows) < len(asked):
         click.echo(f"{len(rows)} of {len(asked)} trainings are done; the table follows when all are", err=True)
         return
@@ -117,14 +126,14 @@ def place(work: Path, job: tuple[str, str, int]) -> Path:
     return work / f"{'-'.join(map(str, job))}.json"
 
 
-def read(path: Path, budget: Budget) -> dict[str, list[Sample]]:
-    """The training and test images, resized, without degenerate boxes."""
+def read(path: Path, budget: Budget, device: torch.device) -> dict[str, list[Sample]]:
+    """The training and test images on a device, resized, without degenerate boxes."""
     arrays = np.load(path, allow_pickle=False)
     limits = {"train": budget.train_images, "test": budget.test_images}
     splits: dict[str, list[Sample]] = {}
     for part, limit in limits.items():
         numbers = np.flatnonzero(arrays["split"] == part)[:limit]
-        splits[part] = [read_sample(arrays, int(number), budget.width) for number in numbers]
+        splits[part] = [read_sample(arrays, int(number), budget.width).to(device) for number in numbers]
     return splits
 
 
@@ -159,7 +168,8 @@ def build_body(name: str, size: tuple[int, int]) -> nn.Module:
     """Features of a backbone; those of a GEMNet are solved for the reference's MACs at that size."""
     if name == REFERENCE:
         return timm.create_model(name, features_only=True, out_indices=LEVELS)
-    limit, cell = count_macs(build_body(REFERENCE, size), size), find_cell(name)
+    image = torch.zeros(1, 3, *size)
+    limit, cell = count_macs(build_body(REFERENCE, size), image), find_cell(name)
     low, high = 10e6, 400e6
     while high - low > 5e5:
         middle = (low + high) / 2
@@ -167,27 +177,11 @@ def build_body(name: str, size: tuple[int, int]) -> nn.Module:
             net = solve(cell, "imagenet", round(middle))
             body = timm.create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), features_only=True,
                                      out_indices=LEVELS)  # fmt: skip
-            low, high = (middle, high) if count_macs(body, size) <= limit else (low, middle)
+            low, high = (middle, high) if count_macs(body, image) <= limit else (low, middle)
         except CellError:
             low = middle
     net = solve(cell, "imagenet", round(low))
     return timm.create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), features_only=True, out_indices=LEVELS)
-
-
-def count_macs(body: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of a body for one image of height and width `size`."""
-    body.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        body(torch.zeros(1, 3, *size))
-    return int(counter.get_total_flops()) // 2
-
-
-def detector_macs(model: nn.Module, sample: Sample) -> int:
-    """Multiply-adds of a whole detector for one image; those of the second stage depend on what the first proposes."""
-    model.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model([sample.image])
-    return int(counter.get_total_flops()) // 2
 
 
 def build_detector(name: str, body: Any, num_classes: int, size: tuple[int, int]) -> nn.Module:
@@ -211,23 +205,24 @@ def build_detector(name: str, body: Any, num_classes: int, size: tuple[int, int]
     )  # fmt: skip
 
 
-def measure(
-    detector: str, backbone: str, seed: int, splits: dict[str, list[Sample]], budget: Budget
-) -> dict[str, Any]:
+def measure(detector: str, backbone: str, seed: int, splits: dict[str, list[Sample]], budget: Budget) -> dict[str, Any]:
     """Trains one detector and scores it on the test images."""
     height, width = splits["train"][0].image.shape[1:]
     num_classes = int(max(sample.labels.max() for sample in splits["train"])) + 1
-    with seeded(seed):
+    device = splits["train"][0].image.device
+    with seeded(seed, device):
         body = build_body(backbone, (height, width))
-        macs, params = count_macs(body, (height, width)), sum(p.numel() for p in body.parameters())
-        model = build_detector(detector, body, num_classes, (height, width))
+        macs, params = count_macs(body, torch.zeros(1, 3, height, width)), sum(p.numel() for p in body.parameters())
+        model = build_detector(detector, body, num_classes, (height, width)).to(device)
         start = time.perf_counter()
         loss = train(model, splits["train"], budget, torch.Generator().manual_seed(seed))
     return {
         "detector": detector, "backbone": backbone, "seed": seed, "backbone_macs": macs, "backbone_params": params,
-        "macs": detector_macs(model, splits["test"][0]), "params": sum(p.numel() for p in model.parameters()),
+        # those of the second stage depend on what the first proposes
+        "macs": count_macs(model, [splits["test"][0].image]), "params": sum(p.numel() for p in model.parameters()),
         **average_precision(model, splits["test"]),
         "train_loss": round(loss, 4), "train_s": round(time.perf_counter() - start, 1),
+        "device": device.type,
     }  # fmt: skip
 
 
@@ -281,7 +276,7 @@ def average_precision(model: nn.Module, samples: list[Sample]) -> dict[str, floa
     with torch.inference_mode():
         for k, sample in enumerate(samples):
             (output,) = model([sample.image])
-            found += annotations(k, output["boxes"], output["labels"], output["scores"])
+            found += annotations(k, *(output[name].cpu() for name in ("boxes", "labels", "scores")))
     if not found:
         return {"ap": 0.0, "ap50": 0.0}
     with contextlib.redirect_stdout(io.StringIO()):

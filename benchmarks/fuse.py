@@ -28,10 +28,10 @@ import numpy as np
 import onnxruntime
 import timm
 import torch
+from macs import count_macs
 from result import print_table, write_result
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet import zoo
 from gemnet.catalog import FAMILY, resolve
@@ -65,13 +65,6 @@ def build(quick: bool, seed: int) -> dict[str, GemNet]:
     return models
 
 
-def count_macs(model: nn.Module) -> int:
-    """MACs of one image, as torch counts them."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *IMAGE))
-    return int(counter.get_total_flops()) // 2
-
-
 def compare(models: Mapping[str, GemNet], runs: int) -> dict[str, Any]:
     """A row for each model. Ratios are medians over runs that took turns."""
     reference = timm.create_model(REFERENCE).eval()
@@ -79,16 +72,17 @@ def compare(models: Mapping[str, GemNet], runs: int) -> dict[str, Any]:
     for name, model in models.items():
         runners |= {f"{name} plain": runner(model, IMAGE), f"{name} fused": runner(fuse(model), IMAGE)}
     times = measure(runners, runs, warm=True)
-    rows = []
+    rows, image = [], torch.zeros(1, *IMAGE)
+    reference_macs = count_macs(reference, image)
     for name, model in models.items():
-        plain, fused, macs = times[f"{name} plain"], times[f"{name} fused"], count_macs(model)
-        per_mac = count_macs(reference) / macs
+        plain, fused, macs = times[f"{name} plain"], times[f"{name} fused"], count_macs(model, image)
+        per_mac = reference_macs / macs
         rows.append(
             {"model": name, "macs": macs, "plain_ms": round(plain.p50_ms, 2), "fused_ms": round(fused.p50_ms, 2),
              "reference_ms": round(times[REFERENCE].p50_ms, 2), "speed_up": round(plain.ratio / fused.ratio, 3),
              "plain_per_mac": round(plain.ratio * per_mac, 3), "fused_per_mac": round(fused.ratio * per_mac, 3)}
         )  # fmt: skip
-    return {"reference_macs": count_macs(reference), "rows": rows}
+    return {"reference_macs": reference_macs, "rows": rows}
 
 
 def try_rewrites(models: Mapping[str, GemNet], runs: int) -> dict[str, Any]:
@@ -108,10 +102,10 @@ def compare_widths(models: Mapping[str, GemNet], runs: int) -> dict[str, Any]:
             net = solve(FAMILY[name].load(), form, FAMILY[name].macs)
             nets[name, divisor] = GemNet(resolve(name)[0], net).eval()
             runners[f"{name} {divisor}"] = runner(fuse(nets[name, divisor]), IMAGE)
-    times, reference_macs = measure(runners, runs, warm=True), count_macs(reference)
-    rows = []
+    times, image = measure(runners, runs, warm=True), torch.zeros(1, *IMAGE)
+    rows, reference_macs = [], count_macs(reference, image)
     for (name, divisor), model in nets.items():
-        macs, time = count_macs(model), times[f"{name} {divisor}"]
+        macs, time = count_macs(model, image), times[f"{name} {divisor}"]
         widths = "/".join(str(stage.node_chs) for stage in model.net.stages)
         rows.append({"model": name, "divisor": divisor, "widths": widths, "macs": macs, "ms": round(time.p50_ms, 2),
                      "per_mac": round(time.ratio * reference_macs / macs, 3)})  # fmt: skip

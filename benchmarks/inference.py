@@ -26,9 +26,9 @@ import click
 import numpy as np
 import timm
 import torch
+from macs import count_macs
 from result import LIBRARIES, print_table, write_result
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet import zoo
 from gemnet.cell import Cell
@@ -148,12 +148,11 @@ def sizes(model: nn.Module, file: Path) -> dict[str, Any]:
 
     layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     hooks = [layer.register_forward_hook(add) for layer in layers]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *IMAGE))
+    macs = count_macs(model, torch.zeros(1, *IMAGE))
     for hook in hooks:
         hook.remove()
     params = sum(value.numel() for value in model.parameters())
-    return {"params": params, "macs": int(counter.get_total_flops()) // 2, "acts": acts,
+    return {"params": params, "macs": macs, "acts": acts,
             "peak_mb": peak_memory_mb(file, (1, *IMAGE))}  # fmt: skip
 
 

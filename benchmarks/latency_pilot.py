@@ -19,8 +19,8 @@ import click
 import numpy as np
 import timm
 import torch
+from macs import count_macs
 from result import print_table, write_result
-from torch.utils.flop_counter import FlopCounterMode
 
 from gemnet.cell import Cell
 from gemnet.cost import cost
@@ -49,9 +49,7 @@ def main(quick: bool, out: Path | None, as_json: bool, seed: int) -> None:
     torch.set_num_threads(1)
     runs = 10 if quick else 40
     reference = timm.create_model(REFERENCE).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        reference(torch.zeros(1, *IMAGE))
-    reference_macs = counter.get_total_flops() // 2
+    reference_macs = count_macs(reference, torch.zeros(1, *IMAGE))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         timed = load(reference, Path(folder))

@@ -2,16 +2,14 @@
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gemnet
 from gemnet import zoo
-from gemnet.search.record import processor
+from gemnet.durable import write_atomic
+from gemnet.machine import gpus, system, versions
 
 SCHEMA = "gemnet.result/1"
 LIBRARIES = ("torch", "timm", "onnxruntime", "numpy")
@@ -32,13 +30,11 @@ def write_result(
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
     result = {
         "schema": SCHEMA, "name": name, "command": command, "seed": seed,
-        "versions": {"gemnet": gemnet.__version__, "python": platform.python_version(),
-                     **{library: version(library) for library in LIBRARIES}},
-        "hardware": {**processor(), "cpus": os.cpu_count()},
+        "versions": versions(LIBRARIES), "hardware": {**system(), "cpus": os.cpu_count(), **gpus()},
         **notes, "rows": list(rows),
     }  # fmt: skip
     path = out or zoo.path("results", f"{name}.json")
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_atomic(path, json.dumps(result, indent=1) + "\n")
     return result
 
 

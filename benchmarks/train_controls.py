@@ -6,13 +6,14 @@
 
 References: a chain of two separable convolutions (MobileNet-like), ShrinkCNN, the best of 8 random cells (by the
 search's proxy task, which sees no test image), and timm's mobilenetv2 blocks at width 32 px. Every training has a
-folder of its own in --work and is resumed where it stopped; two processes may share the work by --part 1/2 and
---part 2/2. The table is printed, and zoo/results/train_controls.json written, once all are done.
+folder of its own in --work and is resumed where it stopped, or refused if it was asked for otherwise; two processes
+may share the work by --part 1/2 and --part 2/2. The table is printed, and zoo/results/train_controls.json written,
+once all are done.
 """
 
 import json
 import statistics
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from kept import read_kept, write_kept
+from macs import count_macs
 from result import print_table, write_result
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from gemnet.catalog import find_cell
 from gemnet.cell import Cell
@@ -32,7 +34,9 @@ from gemnet.cli_base import GemnetGroup
 from gemnet.data import Dataset, load
 from gemnet.fit import Plan, fit
 from gemnet.images import MemoryImages
+from gemnet.machine import DEVICES
 from gemnet.network import GemNet
+from gemnet.outcome import FILE
 from gemnet.recipe import Recipe, override
 from gemnet.recipe import load as load_recipe
 from gemnet.scale import solve
@@ -52,6 +56,19 @@ RANDOM_CELLS = 8
 NAMES = ("gemnet_a", "chain", "shrinkcnn", "best of 8 random", "mobilenetv2 blocks")
 
 
+@dataclass(frozen=True, eq=False)
+class Common:
+    """What all trainings have in common; `macs` is the most that a net may have."""
+
+    data: str
+    images: Dataset
+    recipe: Recipe
+    macro: str
+    macs: int
+    device: str
+    work: Path
+
+
 @click.group(cls=GemnetGroup, invoke_without_command=True)
 @click.option("--data", default="cifar10", show_default=True)
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), required=True, help="Holds the trainings.")
@@ -61,6 +78,7 @@ NAMES = ("gemnet_a", "chain", "shrinkcnn", "best of 8 random", "mobilenetv2 bloc
 @click.option("--macro", default="proxy", show_default=True, help="Form of the cells' nets.")
 @click.option("--net", "names", type=click.Choice(NAMES), multiple=True, help="Only these; all without it.")
 @click.option("--seeds", default=3, show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--part", default="1/1", show_default=True, metavar="K/N", help="Train every N-th net from the K-th on.")
 @click.option("--quick", is_flag=True, help="Two tiny nets, one epoch, the embedded images.")
@@ -68,7 +86,7 @@ NAMES = ("gemnet_a", "chain", "shrinkcnn", "best of 8 random", "mobilenetv2 bloc
 @click.option("--json", "as_json", is_flag=True, help="Print the result as the last line.")
 def main(
     data: str, work: Path, recipe: str, changes: tuple[str, ...], macs: float, macro: str, names: tuple[str, ...],
-    seeds: int, threads: int, part: str, quick: bool, out: Path | None, as_json: bool,
+    seeds: int, device: str, threads: int, part: str, quick: bool, out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train and write zoo/results/train_controls.json."""
     torch.set_num_threads(threads)
@@ -76,17 +94,15 @@ def main(
     if quick:
         data, names, limit, macro, seeds = "fashion-mini", ("chain", "mobilenetv2 blocks"), 4_500_000, "proxy", 1
         changes = (*changes, "epochs=1", "warmup_epochs=0", "precision=no")
-    how, images = override(load_recipe(recipe), changes), load(data)
+    common = Common(data, load(data), override(load_recipe(recipe), changes), macro, limit, device, work)
     first, count = (int(number) for number in part.split("/"))
     asked = [(name, seed) for seed in range(seeds) for name in names]
-    for name, seed in asked[first - 1 :: count]:
-        build = partial(build_net, name, images, macro, limit, data, work)
-        row = run(name, seed, build, images, how, work)
-        click.echo(row, err=True)
-    rows = [row for name, seed in asked if (row := read(work, name, seed)) is not None]
-    if len(rows) < len(asked):
-        click.echo(f"{len(rows)} of {len(asked)} trainings are done; the table follows when all are", err=True)
+    found = {job: run(*job, common) for job in asked[first - 1 :: count]}
+    done = sum(is_finished(place(work, *job)) for job in asked)
+    if done < len(asked):
+        click.echo(f"{done} of {len(asked)} trainings are done; the table follows when all are", err=True)
         return
+    rows = [found.get(job) or run(*job, common) for job in asked]
     spread = [summary(name, [row for row in rows if row["net"] == name]) for name in names]
     print_table(spread)
     result = write_result("train_controls", 0, rows, out, summary=spread, data=data.split(":")[0], recipe=recipe,
@@ -95,34 +111,33 @@ def main(
         click.echo(json.dumps(result))
 
 
-def run(
-    name: str, seed: int, build: Callable[[], nn.Module], images: Dataset, recipe: Recipe, work: Path
-) -> dict[str, Any]:
-    """Trains a net, or goes on with it, or reads what it came to."""
-    found = read(work, name, seed)
-    if found is not None:
-        return found
+def run(name: str, seed: int, common: Common) -> dict[str, Any]:
+    """Trains a net, or goes on with it, or reads what it came to.
+
+    Raises:
+        CheckpointError: its folder holds a training of another net, data set or recipe.
+    """
+    images, recipe = common.images, common.recipe
     with seeded(seed):
-        model = build()
-    sizes = {"macs": count_macs(model, images), "params": sum(p.numel() for p in model.parameters())}
-    folder = place(work, name, seed)
+        model = build_net(name, common)
+    sizes = {"macs": count_macs(model, blank(images)), "params": sum(p.numel() for p in model.parameters())}
     result = fit(
-        model, MemoryImages(images, recipe), recipe, seed, folder, about={"name": name, **sizes}, device="cpu",
-        resume=True, plan=Plan(keep=1),
+        model, MemoryImages(images, recipe), recipe, seed, place(common.work, name, seed),
+        about={"name": name, **sizes}, device=common.device, resume=True, plan=Plan(keep=1),
     )  # fmt: skip
     row = {
         "net": name, "seed": seed, **sizes, "val_acc": result["val_acc"],
         "test_acc": None if result["test"] is None else result["test"]["top1"],
         "train_s": result["train_s"], "images_per_s": result["images_per_s"],
     }  # fmt: skip
-    (folder / "row.json").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    click.echo(row, err=True)
     return row
 
 
-def read(work: Path, name: str, seed: int) -> dict[str, Any] | None:
-    """The row of a finished training."""
-    path = place(work, name, seed) / "row.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def is_finished(folder: Path) -> bool:
+    """Whether the folder's training has come to a result."""
+    path = folder / FILE
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["result"] is not None
 
 
 def place(work: Path, name: str, seed: int) -> Path:
@@ -130,26 +145,33 @@ def place(work: Path, name: str, seed: int) -> Path:
     return work / f"{name.replace(' ', '-')}-{seed}"
 
 
-def build_net(name: str, images: Dataset, macro: str, macs: int, data: str, work: Path) -> nn.Module:
-    """A net of that name with at most `macs` MACs."""
+def build_net(name: str, common: Common) -> nn.Module:
+    """A net of that name with at most the MACs that all may have."""
+    images = common.images
     if name == "mobilenetv2 blocks":
-        return mobilenetv2(images, macs)
+        return mobilenetv2(images, common.macs)
     cells = {"gemnet_a": lambda: find_cell("gemnet_a"), "chain": lambda: CHAIN, "shrinkcnn": lambda: SHRINKCNN}
-    cell = cells[name]() if name in cells else best_random(data, work)
-    net = solve(cell, macro, macs, "sum", images.img_size, images.in_chans, images.num_classes)
+    cell = cells[name]() if name in cells else best_random(common)
+    net = solve(cell, common.macro, common.macs, "sum", images.img_size, images.in_chans, images.num_classes)
     return GemNet(cell, net, images.num_classes, images.in_chans)
 
 
-def best_random(data: str, work: Path) -> Cell:
-    """The best of a few random cells by the proxy task of the small search; measured once and kept."""
-    path = work / "random.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    task = ProxyTask(data, train_images=5000, val_images=2500, recipe=Recipe(epochs=6, warmup_epochs=0.5))
-    cells = CellSpace().sample(RANDOM_CELLS, np.random.default_rng(0))
-    for cell in cells[len(found) :]:
+def best_random(common: Common) -> Cell:
+    """The best of a few random cells by the proxy task of the small search; measured once and kept.
+
+    Raises:
+        CheckpointError: what is kept was measured on other images or by another task.
+    """
+    short = Recipe(epochs=6, warmup_epochs=0.5)
+    task = ProxyTask(common.data, train_images=5000, val_images=2500, recipe=short, device=common.device)
+    settings = {"images": common.images.fingerprint, **task.to_dict()}
+    for where in ("data", "device"):  # the same images may lie elsewhere
+        del settings[where]
+    path = common.work / "random.json"
+    found = read_kept(path, settings) or []
+    for cell in CellSpace().sample(RANDOM_CELLS, np.random.default_rng(0))[len(found) :]:
         found.append({"cell": cell.to_dict(), "val_acc": task.evaluate(cell, 0)["val_acc"]})
-        work.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        write_kept(path, settings, found)
     return Cell.from_dict(max(found, key=lambda row: row["val_acc"])["cell"])
 
 
@@ -158,7 +180,7 @@ def mobilenetv2(images: Dataset, macs: int) -> nn.Module:
     for hundredths in range(100, 5, -1):
         with torch.random.fork_rng(devices=[]):
             model = _mobilenetv2(images, hundredths / 100)
-            fits = count_macs(model, images) <= macs
+            fits = count_macs(model, blank(images)) <= macs
         if fits:
             return _mobilenetv2(images, hundredths / 100)
     raise click.ClickException(f"no width of mobilenetv2 has at most {macs} MACs")
@@ -175,13 +197,9 @@ def _mobilenetv2(images: Dataset, width: float) -> nn.Module:
     return model
 
 
-def count_macs(model: nn.Module, images: Dataset) -> int:
-    """Multiply-adds of convolutions and linear layers for one image."""
-    training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, images.in_chans, *images.img_size))
-    model.train(training)
-    return int(counter.get_total_flops()) // 2
+def blank(images: Dataset) -> Tensor:
+    """One image [1, C, H, W] of nothing."""
+    return torch.zeros(1, images.in_chans, *images.img_size)
 
 
 def summary(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:

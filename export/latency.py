@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gemnet.machine import gpus, processor
 
 WARM_UP = 5  # runs of each that are not counted
 BUSY = 0.5  # processes waiting per processor, above which other work disturbs the figures
@@ -85,20 +86,11 @@ def _summary(times: "np.ndarray[Any, Any]", first: "np.ndarray[Any, Any]") -> La
 
 
 def machine() -> dict[str, Any]:
-    """The processor, and whether other work goes on that disturbs a measurement."""
+    """The processor and GPUs, and whether other work goes on that disturbs a measurement."""
     cpus = os.cpu_count() or 1
     waiting = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return {"processor": processor(), "cpus": cpus, "load": round(waiting, 2), "busy": waiting > BUSY * cpus}
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    load = {"load": round(waiting, 2), "busy": waiting > BUSY * cpus}
+    return {"processor": processor(), "cpus": cpus, **load, **gpus()}
 
 
 def peak_memory_mb(path: Path, shape: tuple[int, ...]) -> float | None:

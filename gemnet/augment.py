@@ -34,16 +34,20 @@ class Moves:
         mirrored = None if self.mirrored is None else self.mirrored[part]
         return Moves(self.padding, self.top[part], self.left[part], mirrored)
 
+    def to(self, device: torch.device) -> "Moves":
+        """The same moves, on the device of the images."""
+        top, left = to_device(torch.stack((self.top, self.left)), device)
+        return Moves(self.padding, top, left, None if self.mirrored is None else to_device(self.mirrored, device))
+
     def apply(self, images: Tensor) -> Tensor:
-        """The moved images, bytes [N, H, W, C]; what is shifted in is black."""
+        """The moved images, bytes [N, H, W, C] on the moves' device; what is shifted in is black."""
         n, height, width, _ = images.shape
-        rows, cols = self.top + torch.arange(height), self.left + torch.arange(width)
+        each, rows, cols = (torch.arange(size, device=images.device) for size in (n, height, width))
+        rows, cols = self.top + rows, self.left + cols
         if self.mirrored is not None:
             cols = torch.where(self.mirrored, cols.flip(1), cols)
-        rows, cols = rows.to(images.device), cols.to(images.device)
         edge = self.padding
         padded = F.pad(images, (0, 0, edge, edge, edge, edge))  # [N, H + 2p, W + 2p, C]
-        each = torch.arange(n, device=images.device)
         return padded[each[:, None, None], rows[:, :, None], cols[:, None, :]]
 
 
@@ -67,4 +71,9 @@ def augment(images: Tensor, padding: int, flip: bool, rng: torch.Generator) -> T
         flip: whether to mirror at all.
         rng: a generator on the CPU, so that a seed means the same on every device.
     """
-    return Moves.draw(len(images), padding, flip, rng).apply(images)
+    return Moves.draw(len(images), padding, flip, rng).to(images.device).apply(images)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device; a GPU goes on with what it does meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

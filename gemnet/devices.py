@@ -1,12 +1,14 @@
 """Where a training runs: one CPU, one GPU, or the processes that `accelerate launch` or `torchrun` started."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from .errors import ConfigError
-
-DEVICES = ("auto", "cpu", "cuda")
+from .machine import DEVICES
 
 
 def accelerator(device: str | torch.device = "auto", precision: str = "no", accumulate: int = 1) -> Accelerator:
@@ -35,3 +37,14 @@ def accelerator(device: str | torch.device = "auto", precision: str = "no", accu
     if precision == "fp16" and made.device.type == "cpu":
         raise ConfigError("precision fp16 needs a GPU; a CPU computes in bf16 or no")
     return made
+
+
+@contextmanager
+def tuned(device: torch.device) -> Iterator[None]:
+    """A block in which a GPU tries out which of its convolutions is fastest for each size; as before afterwards."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

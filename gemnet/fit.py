@@ -31,12 +31,12 @@ from .lock import Lock
 from .outcome import Journal, Row, save_batch, write_curve, write_scalars
 from .randomness import borrowed
 from .recipe import Recipe
-from .saving import WEIGHTS
+from .saving import CONFIG, WEIGHTS
 from .snapshot import UNPACKABLE, Snapshot
 from .stopping import Stop
 from .trainer import REMEDY, Trainer
 
-AGREE_EVERY = 10  # steps between two questions whether any of several processes was told to stop
+ASK_EVERY_S = 2.0  # seconds after which several processes ask each other whether one was told to stop
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,22 @@ def fit(
     """
     if recipe.opt.lower() in UNPACKABLE:
         raise ConfigError(f"the state of the optimiser {recipe.opt} cannot be saved in checkpoints; set another opt")
+    folder = Path(folder)
     runner, plan = accelerator(device, recipe.precision, recipe.accumulate), plan or Plan()
     asked = {"model": dict(about), "recipe": settings.to_dict(recipe), "seed": seed, "data": _describe(images),
              "processes": runner.num_processes}  # fmt: skip
     journal = Journal.open(folder, asked, resume)
-    if journal.result is not None and (plan.save_model is None or (folder / WEIGHTS).exists()):
+    if journal.result is not None and (plan.save_model is None or not _lacking(folder, journal.result)):
         return journal.result
     stop = Stop()
     with borrowed(seed, runner.process_index, runner.device) as rng, stop.heard():
         run = _Run(Trainer(model, images, recipe, runner, rng), folder, journal, stop, plan)
         with _alone(folder, runner):
-            try:
-                run.begin()
-                if plan.on_start is not None and runner.is_main_process:
-                    plan.on_start(runner.device)
-                while not run.over:
-                    run.epoch()
-            except TrainingError as error:
-                raise TrainingError(f"{error}; the batch is in {save_batch(folder, run.trainer)}") from None
+            run.begin()
+            if plan.on_start is not None and runner.is_main_process:
+                plan.on_start(runner.device)
+            while not run.over:
+                run.epoch()
             return run.finish()
 
 
@@ -113,6 +111,15 @@ def _describe(images: Images) -> dict[str, Any]:
         "fingerprint": images.fingerprint, "counts": dict(images.counts), "classes": list(images.classes),
         "img_size": list(images.img_size), "mean": list(images.mean), "std": list(images.std),
     }  # fmt: skip
+
+
+def _lacking(folder: Path, result: Mapping[str, Any]) -> str:
+    """The file of a saved model that is not there or damaged; empty when it is whole."""
+    for name in result.get("files", [WEIGHTS]):
+        if not (folder / name).is_file():
+            return f"no {name}"
+    whole = file_sha256(folder / WEIGHTS) == result.get("weights_sha256")
+    return "" if whole else f"a damaged {WEIGHTS}"
 
 
 @contextmanager
@@ -145,7 +152,9 @@ class _Run:
         self.checkpoints = Checkpoints(folder / FOLDER, plan.keep)
         self.curve: list[Row] = []
         self.runner = trainer.accelerator
-        self.before_s, self.start, self.saved = 0.0, time.perf_counter(), time.perf_counter()
+        self.before_s = 0.0
+        self.start = self.saved = self.asked = time.perf_counter()
+        self.asked_step = self.ask_step = 0
 
     @property
     def over(self) -> bool:
@@ -164,10 +173,11 @@ class _Run:
         self.runner.wait_for_everyone()  # all have looked whether the folder holds a training
         steps = self.checkpoints.steps()
         if self.journal.result is not None:
+            lacking = _lacking(self.folder, self.journal.result)
             if not steps:
-                raise CheckpointError(f"{self.folder} holds a training that is over, without {WEIGHTS} and without "
+                raise CheckpointError(f"{self.folder} holds a training that is over, with {lacking} and without "
                                       "checkpoints to write it from; train anew in another folder")  # fmt: skip
-            self._tell(f"{self.folder} has no {WEIGHTS}: it is written again from the checkpoints")
+            self._tell(f"{self.folder} has {lacking}: it is written again from the checkpoints")
         if not steps:
             if self.journal.found:
                 self._tell(f"{self.checkpoints.folder} holds no checkpoint: the training begins with epoch 1")
@@ -188,11 +198,15 @@ class _Run:
             raise CheckpointError(f"{wrong} model ({reason:.200}); {remedy}") from None
         self.curve = [settings.from_dict(Row, row) for row in snapshot.record["curve"]]
         self.before_s = snapshot.record["train_s"]
+        self.asked_step = self.trainer.step
 
     def epoch(self) -> None:
         """Runs an epoch, or the rest of one, validates it and saves."""
         trainer, start, first = self.trainer, time.perf_counter(), self.trainer.position
-        loss = trainer.run_epoch(self._after_step)
+        try:
+            loss = trainer.run_epoch(self._after_step)
+        except TrainingError as error:
+            raise TrainingError(f"{error}; the batch is in {save_batch(self.folder, trainer)}") from None
         seconds = time.perf_counter() - start
         try:
             scores = self._score("val")
@@ -210,13 +224,15 @@ class _Run:
             self.journal.write(self.curve)
         if self.plan.on_epoch is not None and self.runner.is_main_process:
             self.plan.on_epoch(row)
-        if self._agreed(self.stop.requested):
+        (stop,) = self._sum(self.stop.requested)
+        if stop:
             raise KeyboardInterrupt
 
     def finish(self) -> dict[str, Any]:
         """Scores the best epoch's weights on the test split, writes the outcome and returns the result."""
         best = self._kept_best()
-        model = self.runner.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
+        model = self.trainer.bare
+        self.trainer.release()
         tensors = self.checkpoints.load(best.step).tensors
         model.load_state_dict(tensors["ema"] if "ema" in tensors else tensors["model"])
         test = self._score("test", model) if "test" in self.trainer.images.counts else None
@@ -246,6 +262,7 @@ class _Run:
             if self.plan.save_model is not None:
                 self.plan.save_model(model.to(memory_format=torch.contiguous_format), self.folder)
                 result["weights_sha256"] = file_sha256(self.folder / WEIGHTS)
+                result["files"] = [name for name in (CONFIG, WEIGHTS) if (self.folder / name).exists()]
             result["data_set"] = self.trainer.images.data_set
             write_curve(self.folder / "curve.html", self.curve)
             write_scalars(self.folder, self.curve)
@@ -256,20 +273,25 @@ class _Run:
         self.journal.write(self.curve, result)
 
     def _after_step(self) -> None:
-        due = time.perf_counter() - self.saved >= self.plan.save_every_s
-        if self.runner.num_processes > 1 and self.trainer.step % AGREE_EVERY:
+        step, now = self.trainer.step, time.perf_counter()
+        if self.runner.num_processes > 1 and step < self.ask_step:
             return
-        stop = self._agreed(self.stop.requested)
-        if self.trainer.position < self.trainer.batches and (stop or self._agreed(due)):
+        due = now - self.saved >= self.plan.save_every_s
+        stop, save, seconds = self._sum(self.stop.requested, due, now - self.asked)
+        pace = max(seconds / self.runner.num_processes, 1e-3) / max(1, step - self.asked_step)  # in all the same
+        self.asked, self.asked_step, self.ask_step = now, step, step + max(1, int(ASK_EVERY_S / pace))
+        if self.trainer.position < self.trainer.batches and (stop or save):
             self._save()
             if stop:
                 raise KeyboardInterrupt
 
-    def _agreed(self, wish: bool) -> bool:
-        """Whether any of the processes wishes it."""
+    def _sum(self, *values: float) -> list[float]:
+        """Each number, added up over the processes."""
         if self.runner.num_processes == 1:
-            return wish
-        return bool(self.runner.reduce(torch.tensor(float(wish), device=self.runner.device), "sum") > 0)
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float32, device=self.runner.device)
+        total: torch.Tensor = self.runner.reduce(mine, "sum")
+        return total.tolist()
 
     def _save(self) -> None:
         snapshot = self.trainer.snapshot()

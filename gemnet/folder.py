@@ -1,10 +1,8 @@
 """A data set read from folders of image files."""
 
-import logging
 import os
 import re
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image, ImageOps
 
 from .decoding import large_images, open_image, read_image
 from .errors import DataError
+from .notices import warn_once
 from .sources import MAX_BYTES, Array, Parts, too_large
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -94,22 +93,26 @@ def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
     if len(classes) < 2:
         got = f"{len(classes)} class folder{'s' * (len(classes) != 1)} in {folders['train']}"
         raise DataError(f"{where}: {got}, at least 2 are needed; give each class a folder of its own")
+    for name in classes:
+        if name != name.encode(errors="ignore").decode():
+            raise DataError(f"{where}: the name of the class folder {name!r} is not UTF-8; rename it")
+    labels = {name: k for k, name in enumerate(classes)}
     files: Files = {}
-    others: list[Path] = []
+    others = [path for place in {folder, *folders.values()} for path in _stray(place)]
     for part in sorted(folders, key=["train", "val", "test"].index):
         for sub in _subfolders(folders[part]):
-            if sub.name not in classes:
+            if sub.name not in labels:
                 raise DataError(f"{where}: {sub} is a class that train has not; add it there or remove it")
             found, no_images = _files(sub)
             if part == "train" and not found:
                 hint = f" ({_left_out(no_images)})" if no_images else ""
                 raise DataError(f"{where}: the class folder {sub} has no images{hint}; add some or remove it")
             others += no_images
-            files.setdefault(part, []).extend((path, classes.index(sub.name)) for path in found)
+            files.setdefault(part, []).extend((path, labels[sub.name]) for path in found)
         if not files.get(part):
             raise DataError(f"{where}: {folders[part]} has no images in class folders; add some or remove it")
     if others:
-        _warn(f"{where}: {_left_out(others)}")
+        warn_once(f"{where}: {_left_out(others)}")
     return files, classes
 
 
@@ -118,28 +121,28 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The images under a folder, and what else is there that is not hidden, links to nothing among it."""
+    """The images under a folder, and what else is there that is not hidden, links to folders or nothing among it."""
     images, others = [], []
     for path in sorted(folder.rglob("*")):
         if any(name.startswith(".") for name in path.relative_to(folder).parts):
             continue
         if path.suffix.lower() in SUFFIXES and path.is_file():
             images.append(path)
-        elif not path.is_dir():
+        elif not path.is_dir() or path.is_symlink():
             others.append(path)
     return images, others
 
 
+def _stray(folder: Path) -> list[Path]:
+    """Images that are in no class folder."""
+    beside = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in beside if path.is_file())
+
+
 def _left_out(paths: list[Path]) -> str:
     count = f"{len(paths)} files are" if len(paths) > 1 else "1 file is"
-    return f"{count} left out, such as {paths[0]}: no {', '.join(sorted(SUFFIXES))}, or a link to nothing"
-
-
-@cache
-def _warn(text: str) -> None:
-    """Says something once, and of several launched processes in one alone."""
-    if os.environ.get("RANK", "0") == "0":
-        logging.getLogger(__name__).warning("%s", text)
+    why = f"no {', '.join(sorted(SUFFIXES))}, in no class folder, or a link to a folder or to nothing"
+    return f"{count} left out, such as {paths[0]}: {why}"
 
 
 def _survey(where: str, folder: Path, paths: list[Path], size: int | None) -> Shape:

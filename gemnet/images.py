@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import Moves, Normalise
-from .dataset import Dataset, Split
+from .augment import Moves, Normalise, to_device
+from .dataset import Dataset
 from .public_data import recognise
 from .recipe import Recipe
 
@@ -111,30 +111,31 @@ class MemoryImages:
         images, labels = self._on(device, "train")
         normalise = Normalise(self.mean, self.std, device)
         for numbers in batches:
-            batch = numbers.to(device)
-            moves = Moves.draw(len(batch), self.recipe.crop_padding, self.recipe.flip, rng)
+            batch = to_device(numbers, device)
+            moves = Moves.draw(len(batch), self.recipe.crop_padding, self.recipe.flip, rng).to(device)
             for part in share.slices(len(batch)):
                 yield normalise(moves.of(part).apply(images[batch[part]])), labels[batch[part]]
 
     def plain(self, part: str, share: Share, device: torch.device) -> Iterator[Batch]:
         """See `Images`."""
-        return plain_batches(self.data.splits[part], Normalise(self.mean, self.std, device), device, share)
+        return plain_batches(*self._on(device, part), Normalise(self.mean, self.std, device), share)
 
     def _on(self, device: torch.device, part: str) -> Batch:
         if (part, device) not in self._held:
             split = self.data.splits[part]
-            self._held[part, device] = _tensor(split.images).to(device), _tensor(split.labels).to(device)
+            self._held[part, device] = as_tensor(split.images).to(device), as_tensor(split.labels).to(device)
         return self._held[part, device]
 
 
 def plain_batches(
-    split: Split, normalise: Normalise, device: torch.device, share: Share, batch_size: int = EVALUATION_BATCH
+    images: Tensor, labels: Tensor, normalise: Normalise, share: Share, batch_size: int = EVALUATION_BATCH
 ) -> Iterator[Batch]:
-    """A process's share of a split's images, in order."""
-    for first in range(share.rank * batch_size, len(split.labels), share.world * batch_size):
+    """A process's share of images, bytes [N, H, W, C], and their labels, in order."""
+    for first in range(share.rank * batch_size, len(labels), share.world * batch_size):
         some = slice(first, first + batch_size)
-        yield normalise(_tensor(split.images[some]).to(device)), _tensor(split.labels[some]).to(device)
+        yield normalise(images[some]), labels[some]
 
 
-def _tensor(array: "np.ndarray[Any, Any]") -> Tensor:
+def as_tensor(array: "np.ndarray[Any, Any]") -> Tensor:
+    """The array's values as a tensor, without copying them where that can be."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))

@@ -4,18 +4,16 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
 from .checkpoint import FOLDER as CHECKPOINTS
 from .durable import write_atomic, write_synced
 from .errors import CheckpointError
+from .machine import gpus, processor, versions
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -79,7 +77,7 @@ class Journal:
             CheckpointError: it holds a training and is not to be resumed, or holds another one.
         """
         path, asked = folder / FILE, json.loads(json.dumps(asked))
-        head = {"schema": SCHEMA, "asked": asked, "versions": versions(), "hardware": hardware()}
+        head = {"schema": SCHEMA, "asked": asked, "versions": versions(LIBRARIES), "hardware": hardware()}
         if not resume and (path.exists() or (folder / CHECKPOINTS).exists()):
             raise CheckpointError(f"{folder} holds a training; go on with it by --resume, or choose another folder")
         if not path.exists():
@@ -88,7 +86,8 @@ class Journal:
             found = json.loads(path.read_text(encoding="utf-8"))
             before, result = found["asked"], found["result"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{path} cannot be read; choose another folder") from None
+            remedy = "remove it, and --resume goes on from the checkpoints"
+            raise CheckpointError(f"{path} cannot be read; {remedy}") from None
         differs = _difference(before, asked)
         if differs:
             raise CheckpointError(f"{folder} holds another training: {differs}; choose another folder")
@@ -104,27 +103,12 @@ class Journal:
             raise CheckpointError(f"{self.path} cannot be written ({error.strerror}){kept}") from None
 
 
-def versions() -> dict[str, str]:
-    """Of Python, this package and what it trains with."""
-    libraries = {library: version(library) for library in LIBRARIES}
-    return {"gemnet": __version__, "python": platform.python_version(), **libraries}
-
-
 def hardware() -> dict[str, Any]:
     """Processor, its number of cores, torch's threads, GPUs."""
     import torch
 
-    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-    return {"processor": _processor(), "cpus": os.cpu_count(), "torch_threads": torch.get_num_threads(), "gpus": gpus}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    cores, threads = os.cpu_count(), torch.get_num_threads()
+    return {"processor": processor(), "cpus": cores, "torch_threads": threads, "gpus": [], **gpus()}
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:
@@ -141,13 +125,14 @@ def _difference(before: Any, now: Any, where: str = "") -> str:
 def save_batch(folder: Path, trainer: "Trainer") -> Path:
     """Writes the micro-batch that a training ended at, and returns the file's path.
 
-    It holds `images` as the net got them, `labels`, and `numbers`: which training images they are.
+    It holds `images` as the net got them, `labels` as the loss did (mixed ones are shares of each class), and
+    `numbers`: which training images they are.
     """
     import safetensors.torch
 
     path = folder / f"bad_batch-{trainer.accelerator.process_index}.safetensors"
     assert trainer.last is not None
-    _, numbers, images, labels = trainer.last
+    numbers, images, labels = trainer.last
     tensors = {"numbers": numbers, "images": images.contiguous(), "labels": labels}
     try:
         write_synced(path, safetensors.torch.save(tensors, {"epoch": str(trainer.epoch + (trainer.position > 0))}))

@@ -17,6 +17,9 @@ PRECISIONS = ("no", "bf16", "fp16")
 MAX_PADDING = 256  # pixels, twice of which every image of a batch grows by while it is cropped
 MAX_RATE = 1000  # far beyond use; torch refuses numbers that overflow 32 bits in the middle of a step
 POLICY = re.compile(r"\w+(-(t(weights|3aw?)|[a-su-z][a-z]*\d[\d.]*))*", re.ASCII)  # timm passes over other sections
+NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+FOR_MEMORY = frozenset({"crop_padding"})  # fields that mean nothing for images read while training
+FOR_FILES = frozenset({"crop_scale", "crop_pct", "color_jitter", "auto_augment"})  # and for images in memory
 FIRST_FIELDS = 11  # those of version 0.1, which all recorded measurements hold
 
 
@@ -168,8 +171,21 @@ def override(recipe: Recipe, changes: Iterable[str]) -> Recipe:
         name, equals, text = change.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set expects FIELD=VALUE, such as epochs=5; got {change!r}")
-        try:
-            fields[name.strip()] = json.loads(text)
-        except (ValueError, RecursionError):
-            fields[name.strip()] = text.strip()
+        fields[name.strip()] = _value(text.strip())
     return settings.from_dict(Recipe, fields, "recipe")
+
+
+def without_effect(recipe: Recipe, changes: Iterable[str]) -> list[str]:
+    """The fields that changes such as `"crop_pct=1"` name, and that mean nothing for the recipe's images."""
+    names = [change.partition("=")[0].strip() for change in changes]
+    return [name for name in names if name in (FOR_MEMORY if recipe.img_size else FOR_FILES)]
+
+
+def _value(text: str) -> Any:
+    """What a value in JSON says, or in Python's spelling of a number or of true and false; else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return float(text) if NUMBER.fullmatch(text) else text

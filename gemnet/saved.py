@@ -25,14 +25,15 @@ def saved_place(reference: str) -> str:
     """
     if is_registered(reference) or reference.startswith(SOURCES[1:]):
         return reference
-    folder = reference.removeprefix(LOCAL)
+    folder = os.path.expanduser(reference.removeprefix(LOCAL))
     if os.path.isfile(os.path.join(folder, CONFIG)):
         return f"{LOCAL}{folder}"
     is_local, there = reference.startswith(LOCAL), os.path.isdir(folder)
     if not is_local and (zoo.find("cells", reference) is not None or os.path.isfile(reference)):
         return reference
     if os.path.isfile(os.path.join(folder, FILE)):
-        raise ConfigError(f"the training of {folder} is not over; go on with it by gemnet train ... --resume")
+        raise ConfigError(f"{folder} holds a training, but no {CONFIG}: it is not over, or the file is gone; in both "
+                          "cases gemnet train ... --resume makes it")  # fmt: skip
     if there:
         raise ConfigError(f"{folder} is no trained folder: it has no {CONFIG}, such as gemnet train writes")
     if is_local or (os.sep in reference and not reference.endswith(".json")):
@@ -66,6 +67,7 @@ def create_model(name: str, **options: Any) -> GemNet:
         raise ConfigError(f"the weights of {name} are damaged ({error!s:.200}); copy or fetch them again") from None
     except (RuntimeError, OSError, ValueError, KeyError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = f"its {CONFIG} has no {reason}" if isinstance(error, KeyError) else reason
         raise ConfigError(f"the model {name} cannot be made or loaded: {reason:.200}") from None
     if not isinstance(model, GemNet):
         raise ConfigError(f"{name} is a {type(model).__name__}; only GEMNets are trained and evaluated here")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError
+from .notices import warn_once
 
 Array = np.ndarray[Any, Any]
 Parts = dict[str, tuple[Array, Array]]  # split -> images uint8 [N, H, W, C], labels int64 [N]
@@ -74,11 +75,16 @@ def _npz_parts(where: str, arrays: Any) -> tuple[Parts, tuple[str, ...] | None]:
             raise DataError(f"{where}: the array {missing[0]} is missing; the file has {has}")
         if not missing:
             parts[part] = _images(where, names[0], arrays[names[0]]), _labels(where, names[1], arrays[names[1]])
+    known = {"classes", *(f"{part}_{what}" for part in parts for what in ("images", "labels"))}
+    if others := sorted({*arrays.files} - known):
+        warn_once(f"{where}: the arrays {', '.join(others[:9])} are left out; known are those of train, val and test, "
+                  "such as val_images and val_labels, and classes")  # fmt: skip
     if "classes" not in arrays.files:
         return parts, None
     classes = arrays["classes"]
-    if classes.ndim != 1 or classes.dtype.kind != "U" or len(set(classes.tolist())) < len(classes):
-        raise DataError(f"{where}: classes must be different strings [K], got {classes.dtype} {list(classes.shape)}")
+    if classes.ndim != 1 or classes.dtype.kind != "U" or len({*classes.tolist()} - {""}) < len(classes):
+        got = f"{classes.dtype} {list(classes.shape)}"
+        raise DataError(f"{where}: classes must be different, not empty strings [K], got {got}")
     return parts, tuple(classes.tolist())
 
 

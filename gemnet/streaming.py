@@ -23,10 +23,11 @@ from .data import split_numbers
 from .decoding import large_images, read_image
 from .errors import ConfigError, DataError
 from .folder import find_images
-from .images import EVALUATION_BATCH, Batch, Share
+from .images import Batch, Share
 from .randomness import all_kept, set_all
 from .recipe import Recipe
 
+BATCH = 64  # images of a batch in evaluation: small, so that many processes read the first ones at once
 Key = tuple[int, int]  # epoch, number of an image
 
 
@@ -68,12 +69,13 @@ class FolderImages:
     @property
     def fingerprint(self) -> str:
         """sha256 over names, sizes in bytes and labels of all files; not over what is in them."""
-        digest = hashlib.sha256(repr(self.classes).encode())
+        digest, start = hashlib.sha256(repr(self.classes).encode()), os.path.join(self.root, "")
         for part in sorted(self._files):
             files = self._files[part]
             for name, label in zip(files.names, files.labels):
                 path = os.fsdecode(name)
-                digest.update(f"{part} {os.path.relpath(path, self.root)} {os.path.getsize(path)} {label}\n".encode())
+                line = f"{part} {path.removeprefix(start)} {os.path.getsize(path)} {label}\n"
+                digest.update(os.fsencode(line))  # also names that are not UTF-8
         return digest.hexdigest()
 
     def training(
@@ -87,7 +89,7 @@ class FolderImages:
 
     def plain(self, part: str, share: Share, device: torch.device) -> Iterator[Batch]:
         """See `gemnet.images.Images`."""
-        count, size = self.counts[part], EVALUATION_BATCH
+        count, size = self.counts[part], BATCH
         firsts = range(share.rank * size, count, share.world * size)
         keys = [[(0, number) for number in range(first, min(first + size, count))] for first in firsts]
         return self._batches(part, keys, self._transform(False), device)
@@ -118,8 +120,9 @@ class FolderImages:
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
-            on_device = images.to(device, non_blocking=True).permute(0, 2, 3, 1)  # to [N, H, W, C]
-            yield normalise(on_device), labels.to(device, non_blocking=True)
+            # the bytes are put in channels-last order, not the four times as large floats
+            on_device = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            yield normalise(on_device.permute(0, 2, 3, 1)), labels.to(device, non_blocking=True)
 
 
 class _FileList:

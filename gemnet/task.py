@@ -13,16 +13,21 @@ from .devices import accelerator
 from .errors import ConfigError
 from .evaluation import Scores, score
 from .folder import parse_place
+from .foreign import parse_config
 from .images import Images, MemoryImages, Share
 from .network import GemNet
-from .public_data import PUBLIC, label_names
+from .notices import warn_once
+from .public_data import PUBLIC, label_names, licence
 from .randomness import seeded
+from .reading import MAX_JSON, parse_json, read_file
 from .recipe import Recipe
 from .release import arch_of, is_registered
 from .saved import SOURCES, check_weights, create_model, refuse_size, saved_place
-from .saving import save_folder
+from .saving import CONFIG, WEIGHTS, save_folder
 from .scale import get_macro
 from .weights import load_weights
+
+OF_IMAGES = ("input_size", "mean", "std", "crop_pct", "interpolation", "label_names")  # of a pretrained cfg
 
 
 def open_images(name: str, recipe: Recipe, seed: int = 0, workers: int = 0, in_chans: int = 3) -> Images:
@@ -124,9 +129,10 @@ def trained_model(
         if place.startswith(SOURCES):
             raise ConfigError(f"{reference} brings its own weights; name its cell to load {weights}")
         cell, net, form = resolve(arch_of(reference), macro, macs)
-        chans, side = in_chans or 3, get_macro(form).img_size  # such a file does not say of what images its weights are
-        model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), num_classes=num_classes, in_chans=chans,
-                             pretrained_cfg_overlay={"input_size": (chans, side, side)})  # fmt: skip
+        chans, side = in_chans or 3, get_macro(form).img_size
+        told = _told_beside(weights) or {"input_size": (chans, side, side)}
+        sizes = {"num_classes": num_classes, "in_chans": chans, "pretrained_cfg_overlay": told}
+        model = create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), **sizes)
         load_weights(model, weights)
         return model
     if is_registered(reference):
@@ -159,9 +165,15 @@ def score_model(
     cfg: Any = model.pretrained_cfg
     if streamed:  # so far only its classes were asked for; now its images, as the model wants them
         images = _images_for(model, data, workers)
-    if weights is None:
+    if weights is None or _told_beside(weights):
         images.mean, images.std = tuple(cfg["mean"]), tuple(cfg["std"])
         _check_classes(reference, cfg.get("label_names") or (), images.classes)
+        if images.img_size != (wanted := tuple(cfg["input_size"][1:])):
+            have, want = ("x".join(map(str, size)) for size in (images.img_size, wanted))
+            warn_once(f"the images of {data} are {have} pixels (height x width), the weights are for {want}")
+    else:
+        warn_once(f"{weights} has no {CONFIG} beside it, which would say what images its weights are for; those of "
+                  f"{data} are normalised by mean {_short(images.mean)} and std {_short(images.std)}")  # fmt: skip
     cost(model.cells, model.net, images.img_size, model.in_chans)  # refuses images that are too small
     part = split or ("test" if "test" in images.counts else "val")
     if part not in images.counts:
@@ -170,12 +182,25 @@ def score_model(
     return part, score(model, batches, len(images.classes), runner.device, runner), images.classes
 
 
+def _told_beside(weights: Path) -> dict[str, Any]:
+    """What the config beside a file of weights says of the images they are for; empty when there is none."""
+    config = weights.with_name(CONFIG)
+    if weights.name != WEIGHTS or not config.is_file():
+        return {}
+    _, cfg = parse_config(parse_json(read_file(config, MAX_JSON), str(config)))
+    return {name: cfg[name] for name in OF_IMAGES if name in cfg}
+
+
+def _short(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:.3f}" for number in numbers)
+
+
 def save_model(model: GemNet, folder: Path, images: Images, recipe: Recipe) -> None:
     """Writes the folder that timm loads, with the preprocessing and classes of the images."""
     cfg = {
         "input_size": (images.in_chans, *images.img_size), "mean": images.mean, "std": images.std,
         "crop_pct": recipe.crop_pct if recipe.img_size else 1.0, "interpolation": "bicubic",
-        "pool_size": None, "test_input_size": None,
+        "pool_size": None, "test_input_size": None, "license": licence(PUBLIC.get(images.data_set)).id,
     }  # fmt: skip
     names = label_names(images.classes, PUBLIC.get(images.data_set))
     save_folder(model, folder, label_names=names, pretrained_cfg=cfg)

@@ -15,7 +15,7 @@ from .augment import Normalise, augment
 from .data import Dataset, Split
 from .devices import accelerator
 from .evaluation import score
-from .images import EVALUATION_BATCH, MemoryImages, Share, plain_batches
+from .images import EVALUATION_BATCH, MemoryImages, Share, as_tensor, plain_batches
 from .randomness import borrowed, seeded
 from .recipe import Recipe
 from .trainer import Trainer
@@ -61,14 +61,18 @@ def train(
     runner = accelerator(device, recipe.precision, recipe.accumulate)
     with borrowed(seed, device=runner.device) as rng:
         trainer = Trainer(model, images, recipe, runner, rng)
-        for epoch in range(1, recipe.epochs + 1):
-            loss = trainer.run_epoch()
-            if on_epoch is not None:
-                on_epoch(epoch, loss)
-            if epoch in (recipe.stop_epochs, recipe.epochs):
-                val_acc = evaluate(trainer.chosen, data.val, data.mean, data.std, runner.device)
-                if epoch == recipe.epochs or val_acc < recipe.hopeless_below(data.num_classes):
-                    break
+        try:
+            for epoch in range(1, recipe.epochs + 1):
+                loss = trainer.run_epoch()
+                if on_epoch is not None:
+                    on_epoch(epoch, loss)
+                if epoch in (recipe.stop_epochs, recipe.epochs):
+                    batches = images.plain("val", trainer.share, runner.device)
+                    val_acc = score(trainer.chosen, batches, data.num_classes, runner.device, runner).top1
+                    if epoch == recipe.epochs or val_acc < recipe.hopeless_below(data.num_classes):
+                        break
+        finally:
+            trainer.release()
     return TrainResult(val_acc, loss, time.perf_counter() - start, epoch, epoch < recipe.epochs)
 
 
@@ -86,5 +90,6 @@ def evaluate(
     The model runs in eval mode and is given back in the mode it had; its weights move to `device`.
     """
     device = torch.device(device)
-    batches = plain_batches(split, Normalise(mean, std, device), device, Share(), batch_size)
+    images, labels = as_tensor(split.images).to(device), as_tensor(split.labels).to(device)
+    batches = plain_batches(images, labels, Normalise(mean, std, device), Share(), batch_size)
     return score(model, batches, None, device).top1

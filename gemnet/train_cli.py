@@ -1,7 +1,6 @@
 """The commands `train` and `eval` of `gemnet`; everything heavy is imported inside them."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,11 @@ import click
 
 from .cli_options import JSON, MODEL, count_macs, size_options
 from .errors import CheckpointError, ConfigError, GemnetError
+from .machine import DEVICES
+from .notices import is_first
 
 DATA = click.option("--data", required=True, metavar="NAME", help="cifar10, npz:FILE, folder:DIR, ... (gemnet.data).")
-DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+DEVICE = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 READERS = click.option("--workers", type=click.IntRange(0, 1024), default=4, show_default=True,
                        help="Processes that read images of a folder.")  # fmt: skip
 
@@ -63,6 +64,7 @@ def train(
     from .task import build_model, describe_model, open_images, save_model
 
     with _told_once(GemnetError):
+        _check_out(out, data)
         images = open_images(data, how, seed, workers)
         built = build_model(model, images, how, seed, macro=macro, macs=size, pretrained=pretrained)
     count, classes, chans = images.counts["train"], len(images.classes), images.in_chans
@@ -73,14 +75,16 @@ def train(
         on_epoch=None if as_json else _show, tell=_tell, save_model=lambda best, to: save_model(best, to, images, how),
     )  # fmt: skip
     about = describe_model(model, built, pretrained)
+    for name in recipes.without_effect(how, changes):
+        _tell(f"{name} has no effect: it is for images {'in memory' if how.img_size else 'read while training'}")
     with _told_once(CheckpointError, ConfigError):
         result = fit(built, images, how, seed, out, about=about, device=device, resume=resume, plan=plan)
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return
     if as_json:
         click.echo(json.dumps({"out": str(out), **result}))
         return
-    _show_result(out, how.epochs, result)
+    _show_result(out, how.epochs, how.hopeless_below(classes), result)
 
 
 @click.command("eval")
@@ -123,13 +127,25 @@ def _told_once(*kinds: type[GemnetError]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        if os.environ.get("RANK", "0") == "0":
+        if is_first():
             raise
         raise SystemExit(error.exit_code) from None
 
 
+def _check_out(out: Path, data: str) -> None:
+    """Raises ConfigError when what is trained would lie among the images it is trained on."""
+    from .folder import parse_place
+
+    kind, _, place = data.partition(":")
+    if kind == "folder" and place:
+        images = parse_place(place)[0].resolve()
+        if images in (out.resolve(), *out.resolve().parents):
+            raise ConfigError(f"--out {out} is in the folder of the images, {images}; choose another")
+
+
 def _tell(line: str) -> None:
-    click.echo(line, err=True)
+    if is_first():
+        click.echo(line, err=True)
 
 
 def _show(row: Any) -> None:
@@ -139,7 +155,10 @@ def _show(row: Any) -> None:
     )  # fmt: skip
 
 
-def _show_result(out: Path, epochs: int, result: dict[str, Any]) -> None:
+def _show_result(out: Path, epochs: int, hopeless: float, result: dict[str, Any]) -> None:
+    if result["epochs_run"] < epochs:
+        click.echo(f"given up after epoch {result['epochs_run']} of {epochs}: val_acc is below {100 * hopeless:.2f} % "
+                   "(stop_epochs, stop_factor)")  # fmt: skip
     click.echo(f"{out}: epoch {result['epoch']} of {epochs} chosen, val_acc {100 * result['val_acc']:.2f} %, "
                f"{result['train_s'] / 60:.1f} minutes, {result['images_per_s']:.0f} images/s")  # fmt: skip
     if result["test"] is not None:

@@ -22,13 +22,14 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 
 from . import randomness
+from .devices import tuned
 from .errors import ConfigError, TrainingError, UnknownNameError
 from .evaluation import check_shape
 from .images import Batch, Images, Share
 from .recipe import Recipe
 from .snapshot import Snapshot, pack_optimizer, unpack_optimizer
 
-REMEDY = "lower lr or add warmup_epochs"  # when a training diverges
+REMEDY = "train anew with a lower lr or more warmup_epochs, in another folder"  # when a training diverges
 SECOND_ORDER = ("adahessian",)  # of timm's list; these need backward passes that keep their graph
 
 
@@ -44,6 +45,8 @@ class Trainer:
         rng: decides the order of the images and their moves; the same in all processes.
 
     Attributes:
+        bare: the model itself.
+        last: the latest micro-batch: numbers of its images, and these and their labels as the loss took them.
         epoch: finished passes over the images.
         step: steps done in all.
         position: steps done in the pass that is under way.
@@ -67,24 +70,27 @@ class Trainer:
         model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = _optimizer(model, recipe)
         self.ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
+        self.bare = model
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.scheduler = _schedule(optimizer, recipe, self.batches)
         self.mix, self.erase = _mixup(recipe, len(images.classes)), _erasing(recipe, self.device)
         self.epoch = self.step = self.position = 0
         self._order_state = rng.get_state()
         self._total = torch.zeros((), device=self.device)
-        self.last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
-
-    @property
-    def bare(self) -> nn.Module:
-        """The trained model itself."""
-        model: nn.Module = self.accelerator.unwrap_model(self.model)
-        return model
+        self._latest = _LatestLoss(self.device)
+        self.last: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def chosen(self) -> nn.Module:
         """What is validated and kept: the moving average if there is one, else the model."""
         return self.bare if self.ema is None else self.ema.module
+
+    def release(self) -> None:
+        """Takes from the model what mixed precision put around its forward pass; at the end of the training."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        own = vars(self.bare).get("forward")
+        if getattr(own, "__func__", None) is type(self.bare).forward:  # accelerate puts back a bound method
+            del self.bare.forward
 
     def run_epoch(self, after_step: Callable[[], None] | None = None) -> float:
         """The mean loss of a pass, or of all of it when its first part was run before a restore.
@@ -93,20 +99,22 @@ class Trainer:
             after_step: called after each step; what it raises leaves the training as it is after that step.
 
         Raises:
-            TrainingError: the loss became infinite or not a number; `last` is the micro-batch that did it.
+            TrainingError: the loss became infinite or not a number; of `last`, the micro-batch that did it.
             ConfigError: the model's scores do not fit the data's classes.
         """
         self.model.train()
         remaining = self._order().tensor_split(self.batches)[self.position :]
         feed = self.images.training(remaining, self.share, self.epoch, self.rng, self.device)
-        for numbers in remaining:
-            self._run_step(numbers, feed)
-            if after_step is not None:
-                after_step()
+        with tuned(self.device):
+            for numbers in remaining:
+                self._run_step(numbers, feed)
+                if after_step is not None:
+                    after_step()
         self._check()
         if self.share.world > 1:
-            for model in {self.bare, self.chosen}:
-                distribute_bn(model, self.share.world, reduce=True)  # type: ignore[no-untyped-call]
+            # the first process's statistics, which a snapshot has; in the same order in all processes, unlike a set
+            for model in dict.fromkeys((self.bare, self.chosen)):
+                distribute_bn(model, self.share.world, reduce=False)  # type: ignore[no-untyped-call]
         loss = float(self.accelerator.reduce(self._total, "sum")) / self.images.counts["train"]
         self.epoch, self.position = self.epoch + 1, 0
         self._total.zero_()
@@ -128,24 +136,31 @@ class Trainer:
             images, labels = next(feed)
             self._check()
             with self.accelerator.accumulate(self.model):
+                count = len(labels)  # which mixing in pairs may leave one of out
+                images, labels = self._prepare(images, labels)
                 loss = self._loss(images, labels)
+                self._latest.put(loss.detach())
+                self.last = numbers[part][: len(images)], images, labels
                 # the mean over the parts that follows would give the images of a smaller part more weight
-                self.accelerator.backward(loss * (len(labels) * self.share.parts / len(numbers)))
+                self.accelerator.backward(loss * (count * self.share.parts / len(numbers)))
                 if self.recipe.clip_grad and self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            self.last = loss.detach(), numbers[part], images, labels
-            self._total += loss.detach() * len(labels)
+            self._total += loss.detach() * count
         self.step, self.position = self.step + 1, self.position + 1
         if self.ema is not None:
             self.ema.update(self.bare, self.step)
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images with parts erased, mixed in pairs, as the recipe asks; mixed labels are shares [N, num_classes]."""
         if self.erase is not None:
             images = self.erase(images)
         if self.mix is not None:
-            images, labels = self.mix(*(rows[: len(rows) // 2 * 2].clone() for rows in (images, labels)))  # in pairs
+            images, labels = self.mix(*(rows[: len(rows) // 2 * 2].clone() for rows in (images, labels)))
+        return images, labels
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         scores = self.model(images)
         check_shape(scores, len(images), len(self.images.classes))
         if self.mix is not None:
@@ -154,8 +169,8 @@ class Trainer:
         return F.cross_entropy(scores, labels, label_smoothing=self.recipe.label_smoothing)
 
     def _check(self) -> None:
-        """Raises TrainingError unless the latest loss is a number; one step late, so that a GPU need not wait."""
-        if self.last is not None and not math.isfinite(loss := float(self.last[0])):
+        """Raises TrainingError unless the latest loss is a number; a step late, when a GPU is in its backward pass."""
+        if self.last is not None and not math.isfinite(loss := self._latest.get()):
             raise TrainingError(
                 f"the loss became {loss} in epoch {self.epoch + 1} of {self.recipe.epochs} at learning rate "
                 f"{self.recipe.lr}; {REMEDY}"
@@ -169,7 +184,8 @@ class Trainer:
         """
         self._check()
         optimizer, groups = pack_optimizer(self.optimizer.optimizer)
-        tensors = {"model": self.bare.state_dict(), "optimizer": optimizer, "loss": {"total": self._total}}
+        total = self.accelerator.reduce(self._total, "sum") / self.share.world  # as each process takes it up again
+        tensors = {"model": self.bare.state_dict(), "optimizer": optimizer, "loss": {"total": total}}
         if self.ema is not None:
             tensors["ema"] = self.ema.module.state_dict()
         scaler = self.accelerator.scaler
@@ -197,17 +213,38 @@ class Trainer:
         randomness.restore(record["generators"][self.share.rank], self.device)
 
 
+class _LatestLoss:
+    """A loss that was computed on a device, and is read on the CPU when it is needed."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._value = torch.zeros((), pin_memory=self._event is not None)
+
+    def put(self, loss: Tensor) -> None:
+        """Takes a loss; a GPU goes on."""
+        self._value.copy_(loss, non_blocking=True)
+        if self._event is not None:
+            self._event.record()
+
+    def get(self) -> float:
+        """The loss put last; waits for what a GPU had to do until then, and for nothing later."""
+        if self._event is not None:
+            self._event.synchronize()
+        return float(self._value)
+
+
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     known = [str(name) for name in list_optimizers() if name not in SECOND_ORDER]
     if recipe.opt.lower() not in known:
         raise UnknownNameError("optimiser", recipe.opt, known)
-    name = "momentum" if recipe.opt == "sgd" and not recipe.momentum else recipe.opt  # Nesterov's needs some
+    nesterov = recipe.opt.lower() in ("sgd", "nesterov")
+    name = "momentum" if nesterov and not recipe.momentum else recipe.opt  # Nesterov's needs some
     try:
         made: torch.optim.Optimizer = create_optimizer_v2(
             model, opt=name, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum,
             layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
         )  # fmt: skip
-    except (AssertionError, ImportError, RuntimeError, TypeError) as error:  # CUDA or another package is missing
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:  # CUDA, say, is missing
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"the optimiser {recipe.opt} cannot be made here: {reason:.200}; set another opt") from None
     return made
@@ -216,8 +253,9 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> Any:
     """The schedule whose `step_update(t)` sets the rate of step t; the first step already learns."""
     warmup = round(recipe.warmup_epochs * batches)
+    name = "step" if recipe.sched == "constant" else recipe.sched  # timm 1.0.25 has no constant one
     schedule, _ = create_scheduler_v2(
-        optimizer, recipe.sched, num_epochs=max(1, recipe.epochs * batches - warmup), min_lr=recipe.min_lr,
+        optimizer, name, num_epochs=max(1, recipe.epochs * batches - warmup), min_lr=recipe.min_lr, decay_rate=1.0,
         warmup_epochs=warmup, warmup_lr=recipe.lr / (warmup + 1), warmup_prefix=True,
         step_on_epochs=False, updates_per_epoch=1,
     )  # fmt: skip

@@ -30,8 +30,9 @@ def check(parts: Parts) -> None:
 def check_devices(parts: Parts, devices: Sequence[str]) -> None:
     """Raises ConfigError when there is a list of CUDA devices, and an evaluator that measures elsewhere."""
     device = getattr(parts.evaluator, "device", None)
-    if devices and device != "cuda":
-        raise ConfigError(f"--devices needs an evaluator on CUDA: --set evaluator.device=cuda; it is {device}")
+    if devices and (device is None or _found(device) != "cuda"):
+        got = "auto, but torch sees no CUDA device" if device == "auto" else device
+        raise ConfigError(f"--devices needs an evaluator on CUDA: --set evaluator.device=cuda; it is {got}")
 
 
 def _costs(parts: Parts) -> list[Any]:
@@ -62,10 +63,20 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=_found(device))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"evaluator.device={device}: torch cannot use it here ({reason:.100})") from None
+
+
+def _found(device: str) -> str:
+    """The device that training makes of a name here: of `auto` a GPU where there is one and else the CPU."""
+    if device != "auto":
+        return device
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found else "cpu"
 
 
 def generator() -> "np.random.Generator":

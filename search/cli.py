@@ -138,7 +138,8 @@ def run(directory: Path, seed: int, dry_run: bool, options: Options) -> None:
 @main.command()
 @DIRECTORY
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Must be the study's when given.")
-@click.option("--retry-failed", is_flag=True, help="Measure trials again that a time limit or a dead worker ended.")
+@click.option("--retry-failed", is_flag=True,
+              help="Measure trials again that a time limit, a dead worker or a lost GPU ended.")  # fmt: skip
 @click.option("--from", "source", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Take over the trials that export --jsonl wrote, and the settings when DIR is new.")  # fmt: skip
 @search_options

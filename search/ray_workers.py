@@ -24,7 +24,7 @@ from gemnet.stopping import Stop
 from .evaluators import Evaluator
 from .threads import VARIABLES
 from .trial import INFRA
-from .worker import BROKEN, Reply, answer, describe
+from .worker import BROKEN, LOST, Reply, answer, describe
 from .workers import Outcome, Task, outcome_of
 
 POLL_S = 1.0
@@ -39,7 +39,7 @@ class RayPool:
     Args:
         evaluator: placed in the object store once, with what its `shared()` gives, if it has one.
         cpus, gpus: what Ray keeps free for one trial; shares of a GPU put several trials on it.
-        retries: how often a trial is tried again after its process or node died, or it ran out of time or memory.
+        retries: how often a trial is tried again after its process or node died, or ran out of time, memory or a GPU.
         time_limit_s: the longest a trial may take once a process has begun it.
         stop: asked before a task is begun.
 
@@ -99,7 +99,10 @@ class RayPool:
                 needs = f"{self._cpus:g} CPUs and {self._gpus:g} GPUs"
                 raise EvaluationError(f"the Ray cluster has no room for a trial of {needs}")
             time.sleep(POLL_S)
-        remote = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)(measure_remotely)
+        on_gpu = self._gpus > 0 or getattr(self._evaluator, "device", "cpu") != "cpu"
+        calls = 1 if on_gpu else 0  # of one process, 0 for any number: no trial inherits a GPU that another has lost
+        options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_retries": 0, "max_calls": calls}
+        remote = self._ray.remote(**options)(measure_remotely)
         while todo and len(running) < self._room():
             task = todo.popleft()
             reference = remote.remote(where, name, pickle.dumps((task.arch, task.seed)), self._time_limit_s)
@@ -129,7 +132,7 @@ class RayPool:
             return INFRA, self._late() if late else f"its worker died ({describe(error):.200})"
         if reply[0] == BROKEN:
             raise EvaluationError(f"a worker cannot load the evaluator: {reply[1]}")
-        return reply
+        return (INFRA, reply[1]) if reply[0] == LOST else reply
 
     def _cancel(self, reference: Any) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError):

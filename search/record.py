@@ -1,17 +1,14 @@
 """study.json: what a study was started with, written once."""
 
 import json
-import platform
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemnet import __version__
 from gemnet.durable import file_sha256
 from gemnet.errors import ConfigError, StudyError
+from gemnet.machine import ABSENT, gpus, system, versions
 from gemnet.settings import from_dict, to_dict
 
 from .threads import default_threads
@@ -19,7 +16,6 @@ from .threads import default_threads
 SCHEMA = "gemnet.study/1"
 FILE = "study.json"
 PACKAGES = ("torch", "torchvision", "timm", "torch-geometric", "numpy", "scipy")
-ABSENT = "nothing"
 
 
 @dataclass(frozen=True)
@@ -54,13 +50,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Record:
-    """The contents of study.json: resolved settings, seed, and what they ran on."""
+    """The contents of study.json: resolved settings, seed, and what they ran on; `gpu` only where there is one."""
 
     settings: dict[str, Any]
     seed: int
     versions: dict[str, str]
     cpu: dict[str, str]
     threads: dict[str, int]
+    gpu: dict[str, Any] = field(default_factory=dict)
 
     @property
     def limits(self) -> Limits:
@@ -72,12 +69,15 @@ def new_record(settings: Mapping[str, Any], seed: int) -> Record:
     """The record of a study that starts here and now."""
     limits = from_dict(Limits, settings.get("study", {}), "study")
     threads = {"driver": limits.threads or default_threads(), "worker": 1}
-    return Record(json.loads(json.dumps(dict(settings))), seed, _versions(), processor(), threads)
+    return Record(json.loads(json.dumps(dict(settings))), seed, _versions(), system(), threads, gpus())
 
 
 def record_text(record: Record) -> str:
     """What stands in study.json."""
-    return json.dumps({"schema": SCHEMA} | to_dict(record), indent=2) + "\n"
+    content = to_dict(record)
+    if not record.gpu:
+        del content["gpu"]
+    return json.dumps({"schema": SCHEMA} | content, indent=2) + "\n"
 
 
 def read_record(directory: Path) -> tuple[Record, str]:
@@ -129,7 +129,7 @@ def differences(was: Any, now: Any, where: str = "") -> list[str]:
 
 def surroundings_changed(record: Record) -> list[str]:
     """What differs between the machine a study was started on and this one; see `differences`."""
-    changed = differences({"cpu": record.cpu}, {"cpu": processor()})
+    changed = differences({"cpu": record.cpu, "gpu": record.gpu}, {"cpu": system(), "gpu": gpus()})
     return changed + differences(record.versions, _versions())
 
 
@@ -139,22 +139,4 @@ def _shown(value: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"gemnet": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = ABSENT
-    return found
-
-
-def processor() -> dict[str, str]:
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass  # not Linux
-    return {"system": sys.platform, "machine": platform.machine(), "model": model}
+    return versions(PACKAGES)

@@ -32,7 +32,7 @@ class Trial:
         key: sha256 of the architecture's key, the evaluator's fingerprint and the repeat.
         arch: the architecture's JSON form.
         arch_key: the architecture's key.
-        status: `"done"`, `"failed"` (by itself) or `"failed:infra"` (time-outs, dead workers).
+        status: `"done"`, `"failed"` (by itself) or `"failed:infra"` (time-outs, dead workers, memory, GPUs).
         metrics: what was measured: `val_acc` in [0, 1], `macs`, `params`, ...; empty unless done.
         seed: the seed it was measured with.
         repeat: 0 for the first measurement of an architecture, 1 for the second, ...

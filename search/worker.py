@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -17,8 +18,18 @@ from gemnet.stopping import SIGNALS
 from .evaluators import Evaluator
 from .trial import DONE, FAILED, INFRA, Arch
 
-READY, BROKEN = "ready", "broken"
+READY, BROKEN, LOST = "ready", "broken", "lost"  # lost: failed:infra, and its process must not measure again
 Reply = tuple[str, Any]  # (status, metrics or error text)
+MEMORY = re.compile("DefaultCPUAllocator|(CUDA|HIP|MPS backend) out of memory")
+# Raised as a plain RuntimeError (the last of all by gemnet.devices). After most of them each later call of the process
+# fails as well, and any of them may come from a kernel that an earlier candidate started.
+DEVICE = re.compile(
+    r"\b(CUDA|HIP)( driver| unknown)? error|\bcu(DNN|BLAS|SOLVER|SPARSE|FFT|RAND)( error|_STATUS_)"
+    r"|Triton Error \[(CUDA|HIP)\]|NVML_SUCCESS|unable to find an engine|unable to find a valid cuDNN algorithm"
+    r"|CUDA driver initialization failed|not compiled with CUDA|no NVIDIA driver|No CUDA GPUs are available"
+    r"|torch sees no CUDA device",
+    re.IGNORECASE,
+)
 
 
 def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
@@ -40,11 +51,11 @@ def serve(pipe: Connection, evaluator_bytes: bytes) -> None:
 
 
 def measure(evaluator: Evaluator, arch: Arch, seed: int) -> Reply:
-    """The metrics of an architecture, or why there are none: by its own fault or for want of memory."""
+    """The metrics of an architecture, or why there are none: by its own fault, for want of memory or of a device."""
     try:
         metrics = {name: float(value) for name, value in evaluator.evaluate(arch, seed).items()}
     except Exception as error:  # noqa: BLE001 - a candidate that fails is a result
-        return (INFRA if _out_of_memory(error) else FAILED), describe(error)
+        return _fault(error), describe(error)
     wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
     if wrong is not None:
         return FAILED, f"{wrong} is {metrics[wrong]}"
@@ -69,9 +80,12 @@ def answer(evaluator: Evaluator, request: bytes) -> Reply:
     return measure(evaluator, arch, seed)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+def _fault(error: Exception) -> str:
+    """INFRA for want of memory, LOST when this process may have lost its device, else FAILED."""
+    names, text = {kind.__name__ for kind in type(error).__mro__}, str(error)
+    if names & {"MemoryError", "OutOfMemoryError"} or MEMORY.search(text):
+        return INFRA
+    return LOST if "AcceleratorError" in names or DEVICE.search(text) else FAILED
 
 
 def end_with_driver() -> None:

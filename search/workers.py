@@ -19,7 +19,7 @@ from gemnet.stopping import SIGNALS, Stop
 from .evaluators import Evaluator
 from .threads import environment_threads, torch_threads, visible_device
 from .trial import DONE, INFRA, Arch
-from .worker import BROKEN, READY, Reply, describe, measure, serve
+from .worker import BROKEN, LOST, READY, Reply, describe, measure, serve
 
 STILLBORN_LIMIT = 3
 
@@ -51,7 +51,7 @@ class Pool:
     Args:
         evaluator: pickled once, sent to every worker once.
         workers: processes, each with one torch thread; 0 measures in this process.
-        retries: how often a trial is tried again after its worker died or ran out of time or memory.
+        retries: how often a trial is tried again after its worker died, lost its GPU or ran out of time or memory.
         time_limit_s: the longest a trial may take; not kept with `workers=0`.
         devices: CUDA devices; each worker sees one of them, with as few others as can be.
         stop: asked before a task is begun.
@@ -78,7 +78,7 @@ class Pool:
         When a stop is requested, those of the tasks that run then are the last.
 
         Raises:
-            EvaluationError: workers cannot be started, or cannot load the evaluator.
+            EvaluationError: workers cannot be started, or cannot load the evaluator; this process lost its GPU.
         """
         return self._run_workers(deque(tasks)) if self._limit else self._run_here(tasks)
 
@@ -96,6 +96,11 @@ class Pool:
                 with torch_threads(1):
                     reply = measure(self._evaluator, task.arch, task.seed)
                 attempts += 1
+            if reply[0] == LOST:
+                raise EvaluationError(
+                    f"this process cannot go on with its GPU ({reply[1]}); resume makes this trial again, "
+                    "with --workers 1 or more in a process of its own"
+                )
             yield outcome_of(task, reply, attempts)
 
     def _run_workers(self, todo: deque[Task]) -> Iterator[Outcome]:
@@ -165,6 +170,9 @@ class Pool:
             raise EvaluationError(f"a worker cannot load the evaluator: {reply[1]}")
         if reply is not None:
             worker.finish()
+            if reply[0] == LOST:
+                self._drop(worker)  # before it is given another trial; `_fill` starts the next one
+                return INFRA, reply[1]
             return reply
         late = worker.late()
         code, was_ready = self._drop(worker), worker.ready

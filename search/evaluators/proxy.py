@@ -12,6 +12,7 @@ from gemnet.cell import Cell
 from gemnet.config import NetConfig, Stage
 from gemnet.cost import Cost, cost
 from gemnet.errors import CellError, ConfigError
+from gemnet.machine import DEVICES
 from gemnet.recipe import Recipe
 from gemnet.scale import get_macro, solve
 from gemnet.search.trial import Arch
@@ -40,10 +41,10 @@ class ProxyTask:
         merge: as in `NetConfig`.
         train_images, val_images: how many images to train and to validate with.
         recipe: how to train.
-        device: where to train.
+        device: where to train: `cpu`, `cuda` (the first GPU the process sees) or `auto` (a GPU where there is one).
 
     Raises:
-        ConfigError: a number is not positive, or a stage's width is missing.
+        ConfigError: a number is not positive, a stage's width is missing, or the device is another.
     """
 
     data: str
@@ -62,6 +63,11 @@ class ProxyTask:
                 raise ConfigError(f"evaluator.{name} must be at least 1, got {getattr(self, name)}")
         if len(self.widths) != len(get_macro(MACRO).strides):
             raise ConfigError(f"evaluator.widths lists three widths, got {list(self.widths)}")
+        if self.device not in DEVICES:
+            raise ConfigError(
+                f"evaluator.device must be {', '.join(DEVICES)}, got {self.device!r}; "
+                "--devices or CUDA_VISIBLE_DEVICES chooses GPUs, which workers then see as cuda"
+            )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ProxyTask":

@@ -1,29 +1,20 @@
 """The query benchmark goes on where it was stopped, and publishes what its runs say."""
 
 import csv
-import importlib.util
 import json
-import sys
 from itertools import product
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from gemnet.search.spaces.nasbench201 import Topology
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 OPS = ("skip_connect", "nor_conv_3x3")
 
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.delitem(sys.modules, "result", raising=False)
-    spec = importlib.util.spec_from_file_location("query_efficiency", FOLDER / "query_efficiency.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("query_efficiency")
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data_sets import fails, folder_set, save_image
@@ -120,7 +122,30 @@ def test_files_that_are_no_images_are_counted_once(tmp_path, caplog):
     assert f"2 files are left out, such as {tmp_path / 'cat' / '0.heic'}: no .bmp" in caplog.text
     for file in (tmp_path / "dog").glob("?.png"):
         file.unlink()
-    fails(name, f"{tmp_path / 'dog'} has no images (1 file is left out", "gone.png", "a link to nothing)")
+    fails(name, f"{tmp_path / 'dog'} has no images (1 file is left out", "gone.png", "to nothing)")
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_images_that_are_not_reached_are_told(tmp_path, caplog, splits):
+    name = folder_set(tmp_path / "set" / "train" if splits else tmp_path / "set")
+    place = Path(name.removeprefix("folder:"))
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.new("RGB", (8, 8)).save(more / "x.png")
+    (place / "cat" / "more").symlink_to(more)
+    Image.new("RGB", (8, 8)).save(place / "stray.png")
+    (place / "labels.csv").touch()
+    assert len(load(f"folder:{tmp_path / 'set'}").train.labels) == 4
+    assert "2 files are left out" in caplog.text and "in no class folder, or a link to a folder" in caplog.text
+
+
+def test_a_class_whose_name_is_not_utf_8_is_refused(tmp_path):
+    name = folder_set(tmp_path)
+    try:
+        (tmp_path / "cat").rename(tmp_path / "caf\udce9")
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    fails(name, r"the name of the class folder 'caf\udce9' is not UTF-8; rename it")
 
 
 def test_nothing_is_said_of_hidden_files_and_folders_inside_a_class(tmp_path, caplog):

@@ -61,8 +61,9 @@ class TestNpz:
             ({"train_labels": np.array([0, "x"] * 20, object)}, ["pickle", "plain types"]),
             ({"classes": np.array(["a", "b", "c"])}, ["label 3", "from 0 to 2"]),
             ({"classes": np.array(["a", "b", "c", "d", "e"])}, ["class 4 (e)", "no training image"]),
-            ({"classes": np.array(["a", "b", "c", "a"])}, ["different strings"]),
-            ({"classes": np.arange(4)}, ["different strings", "int64"]),
+            ({"classes": np.array(["a", "b", "c", "a"])}, ["different, not empty strings"]),
+            ({"classes": np.array(["a", "b", "c", ""])}, ["different, not empty strings"]),
+            ({"classes": np.arange(4)}, ["different, not empty strings", "int64"]),
             (
                 {"val_images": None, "val_labels": None, "train_labels": np.array([0, 1] * 19 + [0, 2])},
                 ["class 2", "one training image"],

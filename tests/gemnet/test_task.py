@@ -12,6 +12,7 @@ from PIL import Image
 
 from gemnet import task
 from gemnet.catalog import resolve
+from gemnet.cell import Cell
 from gemnet.config import NetConfig, Stage
 from gemnet.errors import ConfigError, NoWeightsError
 from gemnet.images import MemoryImages
@@ -69,6 +70,41 @@ class TestImages:
         evaluate(reference, photos(tmp_path), tmp_path / "model.safetensors", **size)
         ((images, _),) = seen
         assert images.shape == (2, 3, side, side)
+
+    def test_weights_beside_their_config_are_for_the_images_that_it_says(self, tmp_path, monkeypatch, caplog):
+        model, data, seen = save(tmp_path, (3, 16, 16)), photos(tmp_path, size=(16, 16)), []
+        (tmp_path / "cell.json").write_text(json.dumps(CELL))
+        weights, alone = Path(model) / "model.safetensors", tmp_path / "alone.safetensors"
+        alone.write_bytes(weights.read_bytes())
+        monkeypatch.setattr(task, "resolve", lambda *_: (Cell.from_dict(CELL), NET, "small"))
+        monkeypatch.setattr(task, "score", lambda _, batches, *rest: seen.extend(batches))
+        evaluate(model, data)
+        evaluate(str(tmp_path / "cell.json"), data, weights)
+        assert torch.equal(seen[0][0], seen[1][0]) and seen[0][0].shape[-1] == 16
+        assert caplog.text == ""
+        evaluate(str(tmp_path / "cell.json"), data, alone)
+        assert seen[2][0].shape[-1] == 32
+        assert "alone.safetensors has no config.json beside it" in caplog.text
+        assert "mean 0.485, 0.456, 0.406 and std 0.229" in caplog.text
+        with pytest.raises(ConfigError, match="class 1 is 'eel' in the data and 'dog' in the model"):
+            evaluate(str(tmp_path / "cell.json"), photos(tmp_path / "b", ("cat", "eel")), weights)
+
+    def test_arrays_of_another_size_than_the_weights_are_told(self, tmp_path, caplog):
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+        arrays = {"train_images": pixels, "train_labels": np.arange(20) % 2}
+        np.savez(tmp_path / "set.npz", **arrays, classes=np.array(["cat", "dog"]), more=np.zeros(3))
+        evaluate(save(tmp_path, (3, 8, 24)), f"npz:{tmp_path / 'set.npz'}")
+        assert "are 16x16 pixels (height x width), the weights are for 8x24" in caplog.text
+        assert "the arrays more are left out" in caplog.text
+
+    def test_a_saved_model_does_not_promise_the_codes_licence_for_ones_own_images(self, tmp_path):
+        data = photos(tmp_path, size=(16, 16))
+        images, (cell, net, _) = open_images(data, Recipe()), (Cell.from_dict(CELL), NET, "")
+        model = timm.create_model("gemnet", cell=cell.to_dict(), net=net.to_dict(), num_classes=2)
+        task.save_model(model, tmp_path / "saved", images, Recipe())
+        saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+        assert saved["pretrained_cfg"]["license"] == "other"
 
     def test_images_of_another_shape_than_an_oblong_one_are_refused(self, tmp_path):
         model = save(tmp_path)
@@ -133,7 +169,7 @@ class TestReferences:
         (tmp_path / "begun" / "train.json").write_text(json.dumps({"result": None}))
         save_image(tmp_path / "set" / "0.png")
         for name, words in (
-            ("begun", "the training of .*begun is not over; go on with it by gemnet train ... --resume"),
+            ("begun", r"begun holds a training, but no config\.json: .*gemnet train \.\.\. --resume makes it"),
             ("set", "set is no trained folder: it has no config.json"),
             ("none", "there is no trained folder .*none; check the path"),
         ):

@@ -118,11 +118,29 @@ class TestTrain:
         assert re.fullmatch(r"180 training images, 2 classes, 0\.\d M MACs, recipe cifar-cpu.*, device cpu", lines[0])
         assert lines[1].startswith("epoch 1: ") and len(lines) == 2
 
+    def test_what_is_trained_may_not_lie_among_its_images(self, home, tmp_path):
+        for name in ("dark", "bright"):
+            (tmp_path / "set" / name).mkdir(parents=True)
+        for out in (tmp_path / "set", tmp_path / "set" / "new", tmp_path / "x" / ".." / "set"):
+            asked = [home / "cell.json", "--data", f"folder:{tmp_path / 'set'}", *QUICK, *SMALL, "--out", out]
+            assert "is in the folder of the images" in fails("train", *asked)
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["bright", "dark", "set"]
+
+    def test_fields_without_effect_and_a_training_given_up_are_told(self, home, tmp_path):
+        asked = [home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", tmp_path / "x"]
+        changes = ("epochs=3", "stop_epochs=1", "stop_factor=100", "lr=.000001", "flip=True", "auto_augment=rand-m9")
+        told = call("train", *asked, *(word for change in changes for word in ("--set", change)))
+        assert told.exit_code == 0, told.stderr
+        assert "auto_augment has no effect: it is for images read while training" in told.stderr
+        assert "given up after epoch 1 of 3: val_acc is below" in told.stdout
+        recipe = json.loads((tmp_path / "x" / "train.json").read_text())["asked"]["recipe"]
+        assert (recipe["lr"], recipe["flip"]) == (1e-6, True)
+
     def test_of_several_processes_the_first_tells_what_all_meet(self, home, trained, tmp_path, monkeypatch):
         unknown = ["train", "gemnt_a", "--data", f"npz:{home / 'set.npz'}", *QUICK, "--out", tmp_path / "x"]
         in_use = ["train", home / "cell.json", "--data", f"npz:{home / 'set.npz'}", *QUICK, *SMALL, "--out", trained[0]]
-        for rank, lines in (("0", 1), ("1", 0)):
-            monkeypatch.setenv("RANK", rank)
+        for lines in (1, 0):
+            monkeypatch.setattr("gemnet.train_cli.is_first", lambda lines=lines: bool(lines))
             for command, code in ((unknown, 2), (in_use, 1)):
                 result = call(*command)
                 told = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from killed_training import DATA, RECIPE, net, run
 from safetensors.torch import load_file
 from torch import nn
@@ -218,15 +219,23 @@ class TestBrokenLoss:
 
             def forward(self, x):
                 self.calls += self.training
-                return self.net(x) * (float("nan") if self.calls == 9 else 1.0)  # the first half of step 5
+                if self.calls != 9:  # the first half of step 5
+                    return self.net(x)
+                self.seen = x.clone()
+                return self.net(x) * float("nan")
+
+        model = Sometimes()
 
         with pytest.raises(TrainingError, match=r"nan in epoch 1 of 2 at learning rate 0\.01; .*bad_batch-0") as caught:
-            run(tmp_path, model=Sometimes())
+            run(tmp_path, model=model)
         path = tmp_path / "bad_batch-0.safetensors"
         assert str(path) in str(caught.value)
         batch = load_file(path)
-        assert batch["images"].shape == (25, 1, 28, 28) and batch["numbers"].shape == batch["labels"].shape == (25,)
-        assert torch.equal(batch["labels"], torch.from_numpy(DATA.train.labels)[batch["numbers"]])
+        assert torch.equal(batch["images"], model.seen) and batch["images"].shape == (24, 1, 28, 28)  # of 25, in pairs
+        labels = torch.from_numpy(DATA.train.labels)[batch["numbers"]]
+        mixed = (F.one_hot(labels, 10) + F.one_hot(labels.flip(0), 10)) > 0
+        assert torch.equal(batch["labels"] > 0.011, mixed)  # 0.1 of the target is spread over 10 classes
+        assert torch.allclose(batch["labels"].sum(1), torch.ones(24))
         steps = Checkpoints(tmp_path / "checkpoints").steps()
         assert steps == [3, 4]
         tensors = Checkpoints(tmp_path / "checkpoints").load(4).tensors["model"]

@@ -169,6 +169,13 @@ class TestStep:
             trainer = trained(data, dataclasses.replace(BARE, **change))
             assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(last)
 
+    @pytest.mark.parametrize("opt", ["sgd", "SGD", "nesterov"])
+    def test_descends_without_momentum_where_nesterovs_needs_some(self, data, opt):
+        trainer = trained(data, dataclasses.replace(BARE, opt=opt, momentum=0.0), 1)
+        model, _ = by_hand(data, BARE, first_batch(trainer))
+        expected = weights(model) - 0.1 * torch.cat([p.grad.flatten() for p in model.parameters()])
+        assert torch.allclose(weights(trainer.bare), expected, atol=1e-6)
+
 
 class TestShare:
     @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (2, 1), (1, 3), (3, 2)])

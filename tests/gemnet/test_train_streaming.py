@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +54,18 @@ def test_lists_the_splits_and_takes_a_validation_split_off_as_in_memory(folder):
     for part in ("val", "test"):
         got = torch.cat([labels for _, labels in images.plain(part, ALL, CPU)])
         assert got.tolist() == held.splits[part].labels.tolist()
+
+
+def test_file_names_that_are_not_utf_8_are_read_and_in_the_fingerprint(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "set")
+    before = FolderImages(str(tmp_path / "set"), **PLAIN).fingerprint
+    try:
+        (tmp_path / "set" / "train" / "red" / "0.png").rename(tmp_path / "set" / "train" / "red" / "\udcff0.png")
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    images = FolderImages(str(tmp_path / "set"), **PLAIN)
+    assert images.fingerprint != before
+    assert len(micro_batches(images, [range(36)])[0][1]) == 36
 
 
 def test_plain_images_are_those_in_memory(folder):

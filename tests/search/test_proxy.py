@@ -8,6 +8,7 @@ import pytest
 from gemnet.cell import Cell
 from gemnet.cost import cost
 from gemnet.errors import CellError, ConfigError, DataError, EvaluationError, UnknownNameError
+from gemnet.machine import DEVICES
 from gemnet.recipe import Recipe
 from gemnet.search.bootstrap import top_candidates
 from gemnet.search.evaluators.proxy import ProxyTask
@@ -77,7 +78,7 @@ def test_a_limit_no_proxy_network_keeps_is_named_after_a_few_blocks(limit, equal
 
 def test_the_fingerprint_covers_images_and_settings_but_not_names_and_devices():
     copies = [pickle.loads(pickle.dumps(TASK)), ProxyTask.from_dict(TASK.to_dict())]
-    same = [dataclasses.replace(TASK, device="cuda"), *copies]
+    same = [*(dataclasses.replace(TASK, device=name) for name in DEVICES), *copies]
     assert {task.fingerprint for task in same} == {TASK.fingerprint}
     changes = ({"macs": 700_000}, {"train_images": 210}, {"recipe": Recipe(epochs=2)}, {"merge": "concat"})
     others = {dataclasses.replace(TASK, **change).fingerprint for change in changes}
@@ -102,6 +103,8 @@ def test_only_the_training_split_is_used():
     [
         ({"macs": 0}, ConfigError, "macs must be at least 1"),
         ({"widths": (8,)}, ConfigError, "lists three widths"),
+        ({"device": "cuda:1"}, ConfigError, r"device must be auto, cpu, cuda, got 'cuda:1'; .*CUDA_VISIBLE_DEVICES"),
+        ({"device": "mps"}, ConfigError, "device must be auto, cpu, cuda, got 'mps'"),
         ({"recipe": {"epochs": 0}}, ConfigError, "epochs must be at least 1"),
         ({"recipe": {"epoch": 1}}, UnknownNameError, "did you mean 'epochs'"),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from studies import content, create, reopen
-from toys import Number, Toy, TwoPhases, calls_of
+from toys import Gpu, Number, Toy, TwoPhases, calls_of
 
 from gemnet.errors import EvaluationError, UsageError
 from gemnet.search.ray_workers import RayPool
@@ -81,6 +81,16 @@ def test_faults_of_trials_end_as_with_local_workers(pool, calls):
     assert found[2].error == "ValueError: no net of 2 second line"
     assert (found[4].attempts, found[5].attempts, found[6].attempts) == (2, 2, 2)
     assert found[6].error == "time limit of 3 s"
+
+
+@needs_ray
+@pytest.mark.slow
+def test_trials_on_a_gpu_have_processes_of_their_own(pool, calls):
+    found = outcomes(pool(Gpu(calls, breaks=(2,)), retries=1), *range(5))
+    assert {value: (outcome.status, outcome.attempts) for value, outcome in found.items()} == {
+        0: ("done", 1), 1: ("done", 1), 2: ("failed:infra", 2), 3: ("done", 1), 4: ("done", 1)}  # fmt: skip
+    assert found[2].error == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert len({outcome.metrics["process"] for outcome in found.values() if outcome.metrics}) == 4
 
 
 @needs_ray

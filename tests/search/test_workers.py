@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from toys import Device, Number, Surroundings, Toy, calls_of
+from toys import Device, Gpu, Number, Surroundings, Toy, calls_of
 
 from gemnet.errors import EvaluationError
 from gemnet.search.workers import Pool, Task
@@ -57,6 +57,34 @@ def test_want_of_memory_is_retried_and_never_a_result(calls, workers):
     found = outcomes(Pool(Toy(calls, memory=(2,)), workers, retries=1), 1, 2)
     assert (found[2].status, found[2].attempts) == ("failed:infra", 2)
     assert calls_of(calls) == {1: 1, 2: 2}
+
+
+def test_no_trial_is_measured_in_a_process_whose_gpu_another_broke(calls):
+    pool = Pool(Gpu(calls, breaks=(2,), breaks_once=(4,)), 1, retries=2)
+    found = outcomes(pool, *range(7))
+    assert {value: outcome.status for value, outcome in found.items() if outcome.status != "done"} == {
+        2: "failed:infra"}  # fmt: skip
+    assert found[2].error == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert {value: outcome.attempts for value, outcome in found.items()} == {0: 1, 1: 1, 2: 3, 3: 1, 4: 2, 5: 1, 6: 1}
+    assert calls_of(calls) == {value: outcome.attempts for value, outcome in found.items()}
+    process = {value: outcome.metrics["process"] for value, outcome in found.items() if outcome.metrics}
+    assert process[0] == process[1] != process[3] != process[4] == process[5] == process[6]
+
+
+def test_a_trial_that_breaks_the_gpu_of_several_workers_costs_no_other(calls):
+    found = outcomes(Pool(Gpu(calls, breaks=(1, 5)), 3, retries=1, devices=("0", "1")), *range(12))
+    assert [value for value, outcome in sorted(found.items()) if outcome.status == "failed:infra"] == [1, 5]
+    assert calls_of(calls) == {value: 2 if value in (1, 5) else 1 for value in range(12)}
+
+
+def test_a_search_in_the_main_process_stops_when_its_gpu_is_lost(calls, monkeypatch):
+    monkeypatch.setattr("toys.broken_by", [])
+    pool = Pool(Gpu(calls, breaks=(2,)), 0)
+    run = pool.run(tasks(1, 2, 3))
+    assert next(run).status == "done"
+    with pytest.raises(EvaluationError, match=r"illegal memory access .*with --workers 1 or more"):
+        next(run)
+    assert calls_of(calls) == {1: 1, 2: 1}
 
 
 def test_the_trial_of_a_dead_worker_is_tried_again(calls):
