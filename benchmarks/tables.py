@@ -136,6 +136,26 @@ def throughput() -> list[str]:
     return rows
 
 
+def forms() -> list[str]:
+    """Images per second of the recipes for CPUs, by threads and precision."""
+    rates: dict[str, list[str]] = {}
+    columns: list[str] = []
+    for r in read("throughput")["cpu"]:
+        column = f"{r['threads']} thread{'s' * (r['threads'] > 1)}, {'32 bit' if r['precision'] == 'no' else 'bf16'}"
+        columns += [column] * (column not in columns)
+        rates.setdefault(f"`{r['net']}`, {r['macs'] / 1e6:.0f} M MACs", []).append(f"{r['images_per_s']:.0f}")
+    return [*heading("net", *columns), *(f"| {net} | {' | '.join(row)} |" for net, row in rates.items())]
+
+
+def loop() -> list[str]:
+    """Images per second of the trainer beside those of a plain loop."""
+    rows = heading("images", "batch", "images/s", "plain loop", "ratio")
+    for r in read("throughput")["loop"]:
+        rows.append(f"| {r['images']} | {r['batch_size']} | {r['images_per_s']:.1f} | {r['loop_images_per_s']:.1f} | "
+                    f"{r['ratio']:.2f} |")  # fmt: skip
+    return rows
+
+
 def heading(*names: str) -> list[str]:
     """The first two lines of a table."""
     return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
@@ -150,7 +170,7 @@ def read(name: str) -> dict[str, Any]:
 TABLES: dict[str, Callable[[], list[str]]] = {
     "models": of_card("models"), "weights": of_card("weights"), "search": of_card("search"), "queries": queries,
     "tau": tau, "encoder": encoder, "engine": engine, "pair": pair, "controls": controls, "detection": detection,
-    "throughput": throughput,
+    "throughput": throughput, "forms": forms, "loop": loop,
 }  # fmt: skip
 
 

@@ -16,13 +16,12 @@ METRICS = dict(zip(NAMES, ("macs", "params", "peak_acts")))
 
 
 def check(parts: Parts) -> None:
-    """Raises unless some random architecture can be built and keeps the limits, and the device is there.
+    """Raises unless some random architecture can be built and keeps the limits.
 
     Raises:
         GemnetError: no random cell can be built; as its cost raises it.
-        ConfigError: no random cell keeps a limit, or the evaluator's device does not exist here.
+        ConfigError: no random cell keeps a limit.
     """
-    _check_device(getattr(parts.evaluator, "device", "cpu"))
     if callable(getattr(parts.evaluator, "cost", None)):
         _check_limits(parts, _costs(parts))
 
@@ -57,13 +56,19 @@ def _check_limits(parts: Parts, costs: Sequence[Any]) -> None:
             )
 
 
-def _check_device(device: str) -> None:
-    if device == "cpu":
+def check_device(parts: Parts) -> None:
+    """Raises ConfigError when the evaluator's device is not here, or does not compute in its recipe's precision."""
+    device = getattr(parts.evaluator, "device", None) or "cpu"
+    found = _found(device)
+    precision = getattr(getattr(parts.evaluator, "recipe", None), "precision", "no")
+    if found == "cpu" and precision == "fp16":
+        raise ConfigError("evaluator.recipe.precision=fp16 needs a GPU; a CPU computes in bf16 or no")
+    if found == "cpu":
         return
     import torch
 
     try:
-        torch.zeros(1, device=_found(device))
+        torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"evaluator.device={device}: torch cannot use it here ({reason:.100})") from None

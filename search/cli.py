@@ -114,14 +114,14 @@ for _command in (*cli_look.COMMANDS, *cli_keep.COMMANDS):
 def run(directory: Path, seed: int, dry_run: bool, options: Options) -> None:
     """Start a search in the new directory DIR."""
     from . import presets
-    from .checking import check, check_devices
+    from .checking import check
     from .compose import compose
     from .opening import refuse_occupied
 
     refuse_occupied(directory)
     team = options.workforce()
     parts = compose(options.changed(presets.load(options.preset or "demo")))
-    check_devices(parts, team.devices)
+    _check_team(parts, team)
     check(parts)
     if dry_run:
         _tell_cost(parts, team, options.as_json)
@@ -149,7 +149,6 @@ def resume(directory: Path, seed: int | None, retry_failed: bool, source: Path |
     Settings need not be repeated; those that are given must be the ones it was started with.
     """
     from . import presets
-    from .checking import check_devices
     from .compose import compose
     from .opening import refuse_other_settings
     from .record import FILE, read_record
@@ -166,11 +165,21 @@ def resume(directory: Path, seed: int | None, retry_failed: bool, source: Path |
         refuse_other_settings(record, compose(wanted).settings, seed)
     refuse_other_settings(record, None, carried.seed if carried and seed is None else seed)
     parts = compose(record.settings)
-    check_devices(parts, team.devices)
+    _check_team(parts, team)
     if carried is not None:
         new = carry_over(directory, parts, carried)
         click.echo(f"{new} of {len(carried.trials)} trials of {source} are new here and taken over.", err=True)
     _search(directory, functools.partial(Study.open, directory, parts, retry_failed=retry_failed), team, options)
+
+
+def _check_team(parts: "Parts", team: "Workforce") -> None:
+    """Raises ConfigError when the devices that are asked for are not here; a cluster's are on its other machines."""
+    from .checking import check_device, check_devices
+    from .workforce import RAY
+
+    check_devices(parts, team.devices)
+    if team.kind != RAY:
+        check_device(parts)
 
 
 @main.command()

@@ -1,16 +1,21 @@
 """Which devices a search may be started with."""
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from commands import call
 
 from gemnet.errors import ConfigError
-from gemnet.search.checking import check, check_devices
-from gemnet.search.compose import Parts
+from gemnet.recipe import Recipe
+from gemnet.search.checking import check_device, check_devices
+from gemnet.search.compose import Parts, compose
+from gemnet.search.evaluators.proxy import ProxyTask
 from gemnet.search.evaluators.synthetic import Synthetic
 from gemnet.search.spaces.cells import CellSpace
 from gemnet.search.strategies.random import RandomSearch
+from gemnet.search.study import Study
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ def gpu(request, monkeypatch):
 def test_auto_is_the_gpu_that_is_there_or_else_the_cpu(gpu, monkeypatch):
     zeros, asked = torch.zeros, []
     monkeypatch.setattr(torch, "zeros", lambda n, device: asked.append(device) or zeros(n))
-    check(PARTS)
-    assert asked == [gpu or "cpu"]
+    check_device(PARTS)
+    assert asked == ([gpu] if gpu else [])
 
 
 def test_a_gpu_that_cannot_be_used_is_named(monkeypatch):
@@ -48,7 +53,31 @@ def test_a_gpu_that_cannot_be_used_is_named(monkeypatch):
 
     monkeypatch.setattr(torch, "zeros", broken)
     with pytest.raises(ConfigError, match=r"device=cuda: torch cannot use it here \(CUDA error: device is busy\)"):
-        check(on("cuda"))
+        check_device(on("cuda"))
+
+
+def test_a_precision_that_the_device_has_not_is_refused(gpu, monkeypatch):
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda n, device: zeros(n))
+    task = replace(PARTS, evaluator=ProxyTask("fashion-mini", recipe=Recipe(precision="fp16"), device="auto"))
+    if gpu:
+        check_device(task)
+    else:
+        with pytest.raises(ConfigError, match=r"precision=fp16 needs a GPU; a CPU computes in bf16 or no"):
+            check_device(task)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_study_is_not_gone_on_with_where_its_gpu_is_not(tmp_path):
+    parts = compose({
+        "data": {"name": "fashion-mini"}, "space": {"name": "cells"}, "strategy": {"name": "random"},
+        "evaluator": {"name": "proxy", "train_images": 64, "val_images": 64, "device": "cuda"},
+    })  # fmt: skip
+    Study.create(tmp_path / "s", parts).close()
+    result = call("resume", tmp_path / "s", "--workers", "1")
+    assert result.exit_code == 2
+    assert "evaluator.device=cuda: torch cannot use it here" in result.stderr
+    assert json.loads(call("status", tmp_path / "s", "--json").stdout)["trials"] == 0
 
 
 def test_lists_of_devices_need_an_evaluator_on_cuda(gpu):
