@@ -184,7 +184,7 @@ def trainer_pass(model: nn.Module, images: Images, recipe: Recipe, plan: Plan) -
     trainer = Trainer(model, images, recipe, runner, torch.Generator().manual_seed(0))
 
     def run() -> float:
-        clock = Clock(runner.device, plan.lengths(recipe)[0])
+        clock = Clock(runner.device, plan.lengths(recipe)[0], trainer.batches)
         trainer.run_epoch(clock.tick)
         return clock.rate(images.counts["train"] / trainer.batches)
 
@@ -202,7 +202,7 @@ def plain_pass(model: nn.Module, images: Images, recipe: Recipe, plan: Plan) -> 
     numbers = itertools.count()
 
     def run() -> float:
-        clock = Clock(device, untimed)
+        clock = Clock(device, untimed, untimed + timed)
         with tuned(device):
             for batch, labels in itertools.islice(feed(), untimed + timed):
                 with torch.autocast(device.type, torch.bfloat16):
@@ -236,20 +236,23 @@ def loader(
 
 
 class Clock:
-    """Times the steps of a pass behind the untimed ones."""
+    """Times the steps of a pass behind the untimed ones, of so many in all."""
 
-    def __init__(self, device: torch.device, untimed: int) -> None:
-        self.device, self.untimed, self.steps, self.start = device, untimed, 0, 0.0
+    def __init__(self, device: torch.device, untimed: int, steps: int) -> None:
+        self.device, self.untimed, self.steps = device, untimed, steps
+        self.done, self.start, self.end = 0, 0.0, 0.0
 
     def tick(self) -> None:
         """To be called after each step."""
-        self.steps += 1
-        if self.steps == self.untimed:
+        self.done += 1
+        if self.done == self.untimed:
             self.start = self._now()
+        elif self.done == self.steps:  # not later: processes that read must then end, which takes a while
+            self.end = self._now()
 
     def rate(self, per_step: float) -> float:
         """Images per second at so many images a step."""
-        return per_step * (self.steps - self.untimed) / (self._now() - self.start)
+        return per_step * (self.steps - self.untimed) / (self.end - self.start)
 
     def _now(self) -> float:
         if self.device.type == "cuda":

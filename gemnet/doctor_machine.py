@@ -3,19 +3,18 @@
 import os
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .doctor import BROKEN, NOTE, OK, Finding, pip
+from .machine import has_driver
 
 LEAST_PYTHON = (3, 11)
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 THREADS = re.compile(r"( *0*[1-9][0-9]{0,8} *)(,( *0*[1-9][0-9]{0,8} *))*")  # one number for each nested level
-DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def check_python(_environ: Mapping[str, str], _stack: Mapping[str, Any]) -> list[Finding]:
@@ -49,7 +48,7 @@ def check_threads(environ: Mapping[str, str], stack: Mapping[str, Any]) -> list[
 def check_gpu(environ: Mapping[str, str], stack: Mapping[str, Any]) -> list[Finding]:
     """Whether torch can use the GPU there is."""
     torch = stack.get("torch")
-    there = DRIVER.exists() or shutil.which("nvidia-smi") is not None
+    there = has_driver()
     if torch is None:
         return [Finding("gpu", NOTE, "unknown, since torch cannot be imported", "nvidia-smi")]
     if torch["gpus"]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import secrets
@@ -16,21 +15,26 @@ OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # what renaming onto a folder with f
 TRIES = 100  # of replacing a folder that others replace at the same time
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, follow: bool = True) -> None:
     """Writes a file so that at any moment the path holds the old content or the new, never a part.
 
     What processes of this machine that were killed left of such a file is removed.
+
+    Args:
+        path: of the file.
+        content: all of it; text becomes UTF-8.
+        follow: whether a link stays one and what it leads to is replaced; else the link is replaced.
     """
     raw = content.encode() if isinstance(content, str) else content
-    path = path.resolve()  # a link stays one
+    path = path.resolve() if follow else path.parent.resolve() / path.name
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         path.write_bytes(raw)
         return
     beside = path.with_name(f"{_prefix(path.name)}{secrets.token_hex(4)}.tmp")  # others may write the file too
+    for left in _left_behind(path.parent, path.name):
+        with contextlib.suppress(OSError):  # a folder, or not ours
+            left.unlink()
     try:
-        for left in _left_behind(path.parent, path.name):
-            if not left.is_dir():
-                left.unlink(missing_ok=True)
         write_synced(beside, raw)
         os.replace(beside, path)
     except OSError as error:
@@ -132,7 +136,11 @@ def scratch(folder: Path, name: str) -> "tempfile.TemporaryDirectory[str]":
 def _left_behind(folder: Path, name: str) -> list[Path]:
     """What is beside NAME of processes of this machine that are gone."""
     start = f".{name}-{_machine()}-"
-    owners = ((path, path.name.removeprefix(start).partition("-")[0]) for path in folder.glob(f"{glob.escape(start)}*"))
+    try:
+        found = [Path(folder, name) for name in os.listdir(folder) if name.startswith(start)]
+    except OSError:
+        return []
+    owners = ((path, path.name.removeprefix(start).partition("-")[0]) for path in found)
     return [path for path, pid in owners if pid.isdecimal() and not is_alive(int(pid))]
 
 

@@ -36,6 +36,7 @@ from .snapshot import UNPACKABLE, Snapshot
 from .stopping import Stop
 from .trainer import REMEDY, Trainer
 
+ANEW = "train anew in another folder"  # since what a folder's training was asked for stays
 ASK_EVERY_S = 2.0  # seconds after which several processes ask each other whether one was told to stop
 
 
@@ -118,8 +119,8 @@ def _lacking(folder: Path, result: Mapping[str, Any]) -> str:
     for name in result.get("files", [WEIGHTS]):
         if not (folder / name).is_file():
             return f"no {name}"
-    whole = file_sha256(folder / WEIGHTS) == result.get("weights_sha256")
-    return "" if whole else f"a damaged {WEIGHTS}"
+    told = result.get("weights_sha256")  # earlier versions do not say
+    return "" if told in (None, file_sha256(folder / WEIGHTS)) else f"a damaged {WEIGHTS}"
 
 
 @contextmanager
@@ -206,13 +207,14 @@ class _Run:
         try:
             loss = trainer.run_epoch(self._after_step)
         except TrainingError as error:
-            raise TrainingError(f"{error}; the batch is in {save_batch(self.folder, trainer)}") from None
+            batch = save_batch(self.folder, trainer)
+            raise TrainingError(f"{error}; {ANEW}; the batch is in {batch}") from None
         seconds = time.perf_counter() - start
         try:
             scores = self._score("val")
         except TrainingError as error:
             where = f"after epoch {trainer.epoch} of {trainer.recipe.epochs} at learning rate {trainer.recipe.lr}"
-            raise TrainingError(f"{error} {where}; {REMEDY}") from None
+            raise TrainingError(f"{error} {where}; {REMEDY}; {ANEW}") from None
         seen = trainer.images.counts["train"] * (1 - first / trainer.batches)
         row = Row(
             trainer.epoch, trainer.step, loss, scores.top1, scores.top5, trainer.optimizer.param_groups[-1]["lr"],
@@ -278,8 +280,10 @@ class _Run:
             return
         due = now - self.saved >= self.plan.save_every_s
         stop, save, seconds = self._sum(self.stop.requested, due, now - self.asked)
-        pace = max(seconds / self.runner.num_processes, 1e-3) / max(1, step - self.asked_step)  # in all the same
-        self.asked, self.asked_step, self.ask_step = now, step, step + max(1, int(ASK_EVERY_S / pace))
+        span = max(1, step - self.asked_step)
+        pace = max(seconds / self.runner.num_processes, 1e-3) / span  # the same in all processes
+        wait = max(1, min(int(ASK_EVERY_S / pace), 2 * span))  # steps; later ones may be slower
+        self.asked, self.asked_step, self.ask_step = now, step, step + wait
         if self.trainer.position < self.trainer.batches and (stop or save):
             self._save()
             if stop:

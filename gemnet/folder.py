@@ -98,7 +98,7 @@ def _list(where: str, folder: Path) -> tuple[Files, tuple[str, ...]]:
             raise DataError(f"{where}: the name of the class folder {name!r} is not UTF-8; rename it")
     labels = {name: k for k, name in enumerate(classes)}
     files: Files = {}
-    others = [path for place in {folder, *folders.values()} for path in _stray(place)]
+    others = [path for place in dict.fromkeys((folder, *folders.values())) for path in _stray(place)]
     for part in sorted(folders, key=["train", "val", "test"].index):
         for sub in _subfolders(folders[part]):
             if sub.name not in labels:

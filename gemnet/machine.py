@@ -37,15 +37,23 @@ def gpus() -> dict[str, Any]:
 
     Where nothing has imported torch and there is no driver, torch is not imported either, which would take seconds.
     """
-    if "torch" not in sys.modules and not DRIVER.exists() and shutil.which("nvidia-smi") is None:
+    if "torch" not in sys.modules and not has_driver():
         return {}
     import torch
 
     if not torch.cuda.is_available():
         return {}
-    names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    try:
+        names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    except RuntimeError:  # busy, or broken: whoever needs it will say so
+        return {}
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return {"gpus": names, "cuda": torch.version.cuda, "cudnn": cudnn}
+
+
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is installed."""
+    return DRIVER.exists() or shutil.which("nvidia-smi") is not None
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -135,7 +135,7 @@ def save_batch(folder: Path, trainer: "Trainer") -> Path:
     numbers, images, labels = trainer.last
     tensors = {"numbers": numbers, "images": images.contiguous(), "labels": labels}
     try:
-        write_synced(path, safetensors.torch.save(tensors, {"epoch": str(trainer.epoch + (trainer.position > 0))}))
+        write_synced(path, safetensors.torch.save(tensors, {"epoch": str(trainer.epoch + 1)}))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written ({error.strerror})") from None
     return path

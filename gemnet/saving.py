@@ -53,7 +53,7 @@ def save_folder(
             draft = Path(made) / CONFIG
             save_config_for_hf(model, str(draft), config, model_args=model._model_args)
             save_weights(model, target / WEIGHTS)
-            write_atomic(target / CONFIG, draft.read_bytes())
+            write_atomic(target / CONFIG, draft.read_bytes(), follow=False)
         describe_files(target, (CONFIG, WEIGHTS)).write(target / FILE)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from None

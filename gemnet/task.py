@@ -23,7 +23,7 @@ from .reading import MAX_JSON, parse_json, read_file
 from .recipe import Recipe
 from .release import arch_of, is_registered
 from .saved import SOURCES, check_weights, create_model, refuse_size, saved_place
-from .saving import CONFIG, WEIGHTS, save_folder
+from .saving import CONFIG, save_folder
 from .scale import get_macro
 from .weights import load_weights
 
@@ -185,7 +185,7 @@ def score_model(
 def _told_beside(weights: Path) -> dict[str, Any]:
     """What the config beside a file of weights says of the images they are for; empty when there is none."""
     config = weights.with_name(CONFIG)
-    if weights.name != WEIGHTS or not config.is_file():
+    if not config.is_file():
         return {}
     _, cfg = parse_config(parse_json(read_file(config, MAX_JSON), str(config)))
     return {name: cfg[name] for name in OF_IMAGES if name in cfg}

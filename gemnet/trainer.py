@@ -29,7 +29,7 @@ from .images import Batch, Images, Share
 from .recipe import Recipe
 from .snapshot import Snapshot, pack_optimizer, unpack_optimizer
 
-REMEDY = "train anew with a lower lr or more warmup_epochs, in another folder"  # when a training diverges
+REMEDY = "lower lr or add warmup_epochs"  # when a training diverges
 SECOND_ORDER = ("adahessian",)  # of timm's list; these need backward passes that keep their graph
 
 
@@ -99,7 +99,7 @@ class Trainer:
             after_step: called after each step; what it raises leaves the training as it is after that step.
 
         Raises:
-            TrainingError: the loss became infinite or not a number; of `last`, the micro-batch that did it.
+            TrainingError: the loss of `last` became infinite or not a number.
             ConfigError: the model's scores do not fit the data's classes.
         """
         self.model.train()
@@ -222,7 +222,7 @@ class _LatestLoss:
 
     def put(self, loss: Tensor) -> None:
         """Takes a loss; a GPU goes on."""
-        self._value.copy_(loss, non_blocking=True)
+        self._value.copy_(loss, non_blocking=self._event is not None)
         if self._event is not None:
             self._event.record()
 

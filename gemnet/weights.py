@@ -68,7 +68,7 @@ def save_weights(model: nn.Module, path: Path) -> str:
     from safetensors.torch import save
 
     content = save({name: value.contiguous() for name, value in model.state_dict().items()})
-    write_atomic(path, content)  # safetensors' own writer leaves files that only their owner can read
+    write_atomic(path, content, follow=False)  # safetensors' own writer leaves files that only their owner can read
     return f"sha256 {hashlib.sha256(content).hexdigest()}"
 
 

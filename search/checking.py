@@ -1,5 +1,6 @@
 """Settings that cannot work, found before a search starts instead of as failed trials."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,18 @@ def check(parts: Parts) -> None:
 
 
 def check_devices(parts: Parts, devices: Sequence[str]) -> None:
-    """Raises ConfigError when there is a list of CUDA devices, and an evaluator that measures elsewhere."""
+    """Raises ConfigError for a list of CUDA devices beside an evaluator that measures elsewhere, and for absent ones."""
     device = getattr(parts.evaluator, "device", None)
     if devices and (device is None or _found(device) != "cuda"):
         got = "auto, but torch sees no CUDA device" if device == "auto" else device
         raise ConfigError(f"--devices needs an evaluator on CUDA: --set evaluator.device=cuda; it is {got}")
+    if numbers := _numbers(devices):
+        import torch
+
+        count = torch.cuda.device_count()
+        absent = next((number for number in numbers if number >= count), None)
+        if absent is not None:
+            raise ConfigError(f"--devices names the CUDA device {absent}, but torch sees {count}, numbered from 0")
 
 
 def _costs(parts: Parts) -> list[Any]:
@@ -56,8 +64,11 @@ def _check_limits(parts: Parts, costs: Sequence[Any]) -> None:
             )
 
 
-def check_device(parts: Parts) -> None:
-    """Raises ConfigError when the evaluator's device is not here, or does not compute in its recipe's precision."""
+def check_device(parts: Parts, devices: Sequence[str] = ()) -> None:
+    """Raises ConfigError when the evaluator's device is not here, or does not compute in its recipe's precision.
+
+    Of a list of CUDA devices the first is tried.
+    """
     device = getattr(parts.evaluator, "device", None) or "cpu"
     found = _found(device)
     precision = getattr(getattr(parts.evaluator, "recipe", None), "precision", "no")
@@ -68,10 +79,17 @@ def check_device(parts: Parts) -> None:
     import torch
 
     try:
-        torch.zeros(1, device=found)
+        numbers = _numbers(devices)
+        torch.zeros(1, device=f"cuda:{numbers[0]}" if numbers else found)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"evaluator.device={device}: torch cannot use it here ({reason:.100})") from None
+
+
+def _numbers(devices: Sequence[str]) -> list[int]:
+    """The listed devices as torch numbers them; empty where names or `CUDA_VISIBLE_DEVICES` make that unknown."""
+    known = "CUDA_VISIBLE_DEVICES" not in os.environ and all(name.isdecimal() for name in devices)
+    return [int(name) for name in devices] if known else []
 
 
 def _found(device: str) -> str:

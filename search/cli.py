@@ -179,7 +179,7 @@ def _check_team(parts: "Parts", team: "Workforce") -> None:
 
     check_devices(parts, team.devices)
     if team.kind != RAY:
-        check_device(parts)
+        check_device(parts, team.devices)
 
 
 @main.command()

@@ -99,7 +99,7 @@ class RayPool:
                 needs = f"{self._cpus:g} CPUs and {self._gpus:g} GPUs"
                 raise EvaluationError(f"the Ray cluster has no room for a trial of {needs}")
             time.sleep(POLL_S)
-        on_gpu = self._gpus > 0 or getattr(self._evaluator, "device", "cpu") != "cpu"
+        on_gpu = self._gpus > 0 or (getattr(self._evaluator, "device", None) or "cpu") != "cpu"
         calls = 1 if on_gpu else 0  # of one process, 0 for any number: no trial inherits a GPU that another has lost
         options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_retries": 0, "max_calls": calls}
         remote = self._ray.remote(**options)(measure_remotely)

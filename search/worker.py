@@ -21,8 +21,8 @@ from .trial import DONE, FAILED, INFRA, Arch
 READY, BROKEN, LOST = "ready", "broken", "lost"  # lost: failed:infra, and its process must not measure again
 Reply = tuple[str, Any]  # (status, metrics or error text)
 MEMORY = re.compile("DefaultCPUAllocator|(CUDA|HIP|MPS backend) out of memory")
-# Raised as a plain RuntimeError (the last of all by gemnet.devices). After most of them each later call of the process
-# fails as well, and any of them may come from a kernel that an earlier candidate started.
+# What plain RuntimeErrors say, and last the ConfigError of gemnet.devices. After most of them each later call of the
+# process fails as well, and any of them may come from a kernel that an earlier candidate started.
 DEVICE = re.compile(
     r"\b(CUDA|HIP)( driver| unknown)? error|\bcu(DNN|BLAS|SOLVER|SPARSE|FFT|RAND)( error|_STATUS_)"
     r"|Triton Error \[(CUDA|HIP)\]|NVML_SUCCESS|unable to find an engine|unable to find a valid cuDNN algorithm"

@@ -69,6 +69,7 @@ class Pool:
         self._evaluator, self._limit, self._devices = evaluator, workers, tuple(devices)
         self._retries, self._time_limit_s, self._stop = retries, time_limit_s, stop or Stop()
         self._workers: list[_Worker] = []
+        self._lost: Counter[str | None] = Counter()  # how often each device was, since it last measured something
         self._bytes: bytes | None = None
         self._stillborn = 0
 
@@ -139,8 +140,8 @@ class Pool:
             self._workers.append(_Worker(self._bytes, self._free_device()))
 
     def _free_device(self) -> str | None:
-        """The device that fewest workers have."""
-        taken = Counter(worker.device for worker in self._workers)
+        """The device that fewest workers have, one that others have lost counting as taken as often."""
+        taken = Counter(worker.device for worker in self._workers) + self._lost
         return min(self._devices, key=lambda device: taken[device], default=None)
 
     def _wait(self) -> list["_Worker"]:
@@ -172,7 +173,10 @@ class Pool:
             worker.finish()
             if reply[0] == LOST:
                 self._drop(worker)  # before it is given another trial; `_fill` starts the next one
+                self._lost[worker.device] += 1
                 return INFRA, reply[1]
+            if reply[0] == DONE:
+                del self._lost[worker.device]
             return reply
         late = worker.late()
         code, was_ready = self._drop(worker), worker.ready

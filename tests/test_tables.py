@@ -21,15 +21,16 @@ def tables():
     return module
 
 
-@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "docs/zoo.html"])
+@pytest.mark.parametrize("name", ["README.md", "docs/training.md", "MODEL_CARD.md", "docs/zoo.html"])
 def test_what_is_rendered_is_not_stale(name, tables):
     text = (ROOT / name).read_text(encoding="utf-8")
     assert tables.FILES[name](text) == text, "make cards renders it"
 
 
-def test_readme_has_its_tables(tables):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(tables.MARKED.findall(text)) == text.count("<!-- table:") == 7
+@pytest.mark.parametrize(("name", "count"), [("README.md", 8), ("docs/training.md", 3)])
+def test_a_page_has_its_tables(name, count, tables):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert len(tables.MARKED.findall(text)) == text.count("<!-- table:") == count
 
 
 def test_a_changed_figure_makes_a_file_stale(tables):

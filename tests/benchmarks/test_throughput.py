@@ -32,10 +32,11 @@ def test_what_processes_read_ahead_is_not_counted(steps, workers, untimed, timed
 
 
 def test_the_clock_leaves_out_the_untimed_steps(script):
-    clock = script.Clock(torch.device("cpu"), untimed=3)
+    clock = script.Clock(torch.device("cpu"), untimed=3, steps=7)
     for step in range(7):
-        time.sleep(0.05 if step < 3 else 0.005)
+        time.sleep(0.2 if step < 3 else 0.005)
         clock.tick()
+    time.sleep(0.2)
     assert 4 * 10 / 0.2 < clock.rate(10) <= 10 / 0.005
 
 

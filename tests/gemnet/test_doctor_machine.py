@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gemnet import doctor_machine
+from gemnet import doctor_machine, machine
 from gemnet.doctor import BROKEN, NOTE, OK
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_control_groups_limit_the_cores(tmp_path, monkeypatch, files, own, expec
     ],
 )
 def test_a_gpu_that_is_not_used_is_named(tmp_path, monkeypatch, torch, driver, variables, state, words, fix):
-    monkeypatch.setattr(doctor_machine, "DRIVER", ROOT if driver else tmp_path / "none")
+    monkeypatch.setattr(machine, "DRIVER", ROOT if driver else tmp_path / "none")
     monkeypatch.setenv("PATH", "")
     (finding,) = doctor_machine.check_gpu(variables, {"torch": torch})
     assert finding.state == state

@@ -88,7 +88,7 @@ class TestTrain:
     def test_a_loss_that_is_no_number_is_an_error(self, small):
         model = net()
         nn.init.constant_(model[-1].bias, float("nan"))
-        with pytest.raises(TrainingError, match=r"nan in epoch 1 of 2 at learning rate 0\.1; train anew with"):
+        with pytest.raises(TrainingError, match=r"nan in epoch 1 of 2 at learning rate 0\.1; lower lr"):
             train(model, small, QUICK, seed=0)
 
     def test_scores_for_other_classes_are_an_error(self, small):

@@ -80,7 +80,11 @@ def test_a_study_is_not_gone_on_with_where_its_gpu_is_not(tmp_path):
     assert json.loads(call("status", tmp_path / "s", "--json").stdout)["trials"] == 0
 
 
-def test_lists_of_devices_need_an_evaluator_on_cuda(gpu):
+def test_lists_of_devices_need_an_evaluator_on_cuda(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(ConfigError, match="names the CUDA device 2, but torch sees 2, numbered from 0"):
+        check_devices(on("cuda"), ("1", "2"))
     check_devices(on("cuda"), ("0", "1"))
     check_devices(on("cpu"), ())
     for device in ("cpu", None):

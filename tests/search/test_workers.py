@@ -200,3 +200,12 @@ def test_workers_end_with_a_killed_driver(tmp_path):
     while any(map(running, pids)) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(map(running, pids))
+
+
+def test_a_device_that_was_lost_is_taken_last_until_it_measures_again(calls):
+    pool = Pool(Toy(calls), 3, devices=("0", "1"))
+    assert pool._free_device() == "0"
+    pool._lost["0"] += 1
+    assert pool._free_device() == "1"
+    del pool._lost["0"]
+    assert pool._free_device() == "0"
