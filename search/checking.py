@@ -28,7 +28,7 @@ def check(parts: Parts) -> None:
 
 
 def check_devices(parts: Parts, devices: Sequence[str]) -> None:
-    """Raises ConfigError for a list of CUDA devices beside an evaluator that measures elsewhere, and for absent ones."""
+    """Raises ConfigError for a list of CUDA devices beside an evaluator that measures elsewhere, or of absent ones."""
     device = getattr(parts.evaluator, "device", None)
     if devices and (device is None or _found(device) != "cuda"):
         got = "auto, but torch sees no CUDA device" if device == "auto" else device
