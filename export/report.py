@@ -1,17 +1,15 @@
 """What was measured of an exported model, as JSON and as a page that needs no other file."""
 
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gemnet import __version__
 from gemnet.cell import Cell
 from gemnet.draw import draw_cell
 from gemnet.durable import write_atomic
+from gemnet.machine import versions
 
 SCHEMA = "gemnet.report/1"
 LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
@@ -41,9 +39,7 @@ OTHERS = (
 
 def complete(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content with schema and versions."""
-    versions = {"gemnet": __version__, "python": platform.python_version()}
-    versions |= {name: version(name) for name in LIBRARIES}
-    return {"schema": SCHEMA, **content, "versions": versions}
+    return {"schema": SCHEMA, **content, "versions": versions(LIBRARIES)}
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

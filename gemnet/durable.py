@@ -137,7 +137,7 @@ def _left_behind(folder: Path, name: str) -> list[Path]:
     """What is beside NAME of processes of this machine that are gone."""
     start = f".{name}-{_machine()}-"
     try:
-        found = [Path(folder, name) for name in os.listdir(folder) if name.startswith(start)]
+        found = [Path(folder, entry) for entry in os.listdir(folder) if entry.startswith(start)]
     except OSError:
         return []
     owners = ((path, path.name.removeprefix(start).partition("-")[0]) for path in found)
