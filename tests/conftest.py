@@ -2,8 +2,10 @@
 
 import os
 import random
+import resource
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,6 +64,27 @@ def _waits(waiting: list[int], node: int) -> bool:
 @pytest.fixture
 def rng() -> random.Random:
     return random.Random(0)
+
+
+def cpu_seconds() -> float:
+    """Time on a CPU of this thread and of ended child processes: other work on the machine adds none."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.thread_time() + children.ru_utime + children.ru_stime
+
+
+@pytest.fixture
+def within() -> Callable[..., bool]:
+    """Whether a call takes less than a limit of CPU time in one try: garbage collection alone can exceed a limit."""
+
+    def tried(limit_s: float, call: Callable[[], object], tries: int = 10) -> bool:
+        for _ in range(tries):
+            start = cpu_seconds()
+            call()
+            if cpu_seconds() - start < limit_s:
+                return True
+        return False
+
+    return tried
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import itertools
 import json
 import random
-import time
 
 import networkx
 import pytest
@@ -49,18 +48,22 @@ def test_key_is_equal_exactly_for_isomorphic_cells(nodes):
         assert not any(isomorphic(a, b) for a, b in itertools.combinations(alike, 2))
 
 
-def seconds_to_key(cell: Cell) -> float:
-    start = time.process_time()
-    assert cell.key
-    return time.process_time() - start
+@pytest.fixture
+def keyed_in_10_ms(relabelled, within):
+    """Whether a cell, its nodes in another order, gets its key within 10 ms."""
+
+    def keyed(cell: Cell) -> bool:
+        others = iter([relabelled(cell) for _ in range(10)])  # one for each try: a cell keeps its key
+        return within(0.010, lambda: next(others).key)
+
+    return keyed
 
 
-def test_relabelled_30_node_cells_keep_their_key_in_under_10_ms(cell_of, relabelled):
+def test_relabelled_30_node_cells_keep_their_key_in_under_10_ms(cell_of, relabelled, keyed_in_10_ms):
     for _ in range(1000):
         cell = cell_of(30)
+        assert keyed_in_10_ms(cell), cell
         assert relabelled(cell).key == cell.key
-        # garbage collection of a whole test run takes longer than a key: a slow cell is one that is slow each time
-        assert any(seconds_to_key(relabelled(cell)) < 0.010 for _ in range(5)), cell
 
 
 @pytest.mark.parametrize(
@@ -71,9 +74,9 @@ def test_relabelled_30_node_cells_keep_their_key_in_under_10_ms(cell_of, relabel
         ("two 4-cycles", Cell(("input",) + ("a",) * 8, (*((0, j) for j in range(1, 5)), *TWO_FOUR_CYCLES))),
     ],
 )
-def test_symmetric_cells_keep_their_key_in_under_10_ms(name, cell, relabelled):
+def test_symmetric_cells_keep_their_key_in_under_10_ms(name, cell, relabelled, keyed_in_10_ms):
+    assert keyed_in_10_ms(cell)
     assert relabelled(cell).key == cell.key
-    assert any(seconds_to_key(relabelled(cell)) < 0.010 for _ in range(5))
 
 
 def test_cells_that_wl_cannot_tell_apart_get_two_keys():
