@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from gemnet.cli_options import JSON
+from gemnet.cli_options import FILE, JSON, UserPath
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True), metavar="DIR")
+@click.argument("folder", type=UserPath(file_okay=False, exists=True), metavar="DIR")
 @click.option("--repo", metavar="ORG/NAME", help="On the Hub; needed unless --check.")
 @click.option("--tag", metavar="TAG", help="Of the release, which the card's examples then ask for.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--out", type=FILE, metavar="FILE",
               help="Write the card there and leave DIR as it is.")
 @click.option("--check", is_flag=True, help="Write nothing; compare the card of DIR with the files beside it.")
 @JSON

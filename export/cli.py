@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from gemnet.cli_options import JSON, MODEL, count_macs, size_options
+from gemnet.cli_options import FILE, FOLDER, JSON, MODEL, UserPath, count_macs, size_options
 
 PRECISIONS = ("fp32", "fp16", "int8")
 AXES = ("batch", "height", "width")
-WEIGHTS = click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+WEIGHTS = click.option("--weights", type=FILE, metavar="FILE",
                        help="Weights as .safetensors; without, the model's own or else random ones.")  # fmt: skip
 SHAPES = (
     click.option("--num-classes", type=click.IntRange(1, 100_000), help="Outputs; the data's or model's by default."),
@@ -50,16 +50,9 @@ def finite(_context: Any, _parameter: Any, value: float) -> float:
     return value
 
 
-def folder(_context: Any, _parameter: Any, name: str) -> Path:
-    """A folder by its name; an empty one would stand for the folder one is in."""
-    if not name:
-        raise click.BadParameter("it is empty; name a folder")
-    return Path(name)
-
-
 @click.command()
 @MODEL
-@click.option("--out", type=click.Path(file_okay=False), required=True, metavar="DIR", callback=folder,
+@click.option("--out", type=FOLDER, required=True, metavar="DIR",
               help="Folder to write; an older export's files in it are replaced.")
 @click.option("--precision", "precisions", default="fp32", show_default=True, callback=several(PRECISIONS),
               metavar="LIST", help="Of fp32, fp16 and int8; fp32 is always written.")
@@ -138,7 +131,7 @@ def _summary(out: Path, report: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("model", metavar="NAME_OR_BUNDLE")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("images", nargs=-1, required=True, type=UserPath(exists=True))
 @click.option("--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="Labels an image.")
 @size_options
 @shape_options
@@ -184,11 +177,11 @@ def predict(
 @click.option("--runs", type=click.IntRange(5, 100_000), default=50, show_default=True, help="Runs of each model.")
 @click.option("--limit-s", type=click.FloatRange(1), default=120, show_default=True, callback=finite,
               help="Seconds for all runs.")
-@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--weights", type=FILE, metavar="FILE",
               help="Weights of the GEMNet named, as .safetensors.")
 @click.option("--fuse", "fused", is_flag=True, help="Time each GEMNet named also rewritten for speed.")
 @click.option("--layers", is_flag=True, help="Show the time of each part of each ONNX file.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page of bars.")
+@click.option("--plot", type=FILE, metavar="FILE", help="Write a page of bars.")
 @JSON
 def bench(models: tuple[str, ...], as_json: bool, plot: Path | None, **given: Any) -> None:
     """Time models side by side: names, timm:NAME, ONNX files, exported and trained folders.

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gemnet.cli_options import JSON
+from gemnet.cli_options import FOLDER, JSON
 from gemnet.errors import HubError, UsageError
 
 from .cli import PRECISIONS, several
@@ -27,7 +27,7 @@ WRITING = {"precisions": "--precision", "data": "--data", "benchmark": "--benchm
               metavar="LIST", help="Of the ONNX files: fp32, fp16 and int8; fp32 is always written.")
 @click.option("--data", metavar="NAME", help="What the model was trained on, to try the ONNX files on.")
 @click.option("--benchmark", metavar="ORG/DATASET:TASK", help="On the Hub, that the accuracy is reported to.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+@click.option("--out", type=FOLDER, metavar="DIR",
               help="Folder to keep the release in; DIR_OR_MODEL/release, or MODEL-release here, by default.")
 @JSON
 def publish(

@@ -9,15 +9,12 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from . import settings
@@ -27,8 +24,8 @@ from .durable import file_sha256
 from .errors import CheckpointError, ConfigError, TrainingError
 from .evaluation import Scores, score
 from .images import Images
-from .lock import Lock
 from .outcome import Journal, Row, save_batch, write_curve, write_scalars
+from .processes import Questions, alone, total
 from .randomness import borrowed
 from .recipe import Recipe
 from .saving import CONFIG, WEIGHTS
@@ -37,7 +34,6 @@ from .stopping import Stop
 from .trainer import REMEDY, Trainer
 
 ANEW = "train anew in another folder"  # since what a folder's training was asked for stays
-ASK_EVERY_S = 2.0  # seconds after which several processes ask each other whether one was told to stop
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def fit(
     stop = Stop()
     with borrowed(seed, runner.process_index, runner.device) as rng, stop.heard():
         run = _Run(Trainer(model, images, recipe, runner, rng), folder, journal, stop, plan)
-        with _alone(folder, runner):
+        with alone(folder, runner):
             run.begin()
             if plan.on_start is not None and runner.is_main_process:
                 plan.on_start(runner.device)
@@ -123,28 +119,6 @@ def _lacking(folder: Path, result: Mapping[str, Any]) -> str:
     return "" if told in (None, file_sha256(folder / WEIGHTS)) else f"a damaged {WEIGHTS}"
 
 
-@contextmanager
-def _alone(folder: Path, runner: Accelerator) -> Iterator[None]:
-    """A block in which no other training runs in the folder: the main process locks it for all."""
-    refusal, lock = [""], None
-    if runner.is_main_process:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = Lock(folder / ".lock", CheckpointError)
-        except OSError as error:
-            refusal = [f"{folder} cannot be written ({error.strerror})"]
-        except CheckpointError as error:
-            refusal = [str(error)]
-    broadcast_object_list(refusal)
-    if refusal[0]:
-        raise CheckpointError(refusal[0])
-    try:
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
 class _Run:
     """A trainer with its folder."""
 
@@ -154,8 +128,8 @@ class _Run:
         self.curve: list[Row] = []
         self.runner = trainer.accelerator
         self.before_s = 0.0
-        self.start = self.saved = self.asked = time.perf_counter()
-        self.asked_step = self.ask_step = 0
+        self.start = self.saved = time.perf_counter()
+        self.questions = Questions(self.runner)
 
     @property
     def over(self) -> bool:
@@ -199,7 +173,7 @@ class _Run:
             raise CheckpointError(f"{wrong} model ({reason:.200}); {remedy}") from None
         self.curve = [settings.from_dict(Row, row) for row in snapshot.record["curve"]]
         self.before_s = snapshot.record["train_s"]
-        self.asked_step = self.trainer.step
+        self.questions.begin(self.trainer.step)
 
     def epoch(self) -> None:
         """Runs an epoch, or the rest of one, validates it and saves."""
@@ -226,7 +200,7 @@ class _Run:
             self.journal.write(self.curve)
         if self.plan.on_epoch is not None and self.runner.is_main_process:
             self.plan.on_epoch(row)
-        (stop,) = self._sum(self.stop.requested)
+        (stop,) = total(self.runner, self.stop.requested)
         if stop:
             raise KeyboardInterrupt
 
@@ -275,27 +249,15 @@ class _Run:
         self.journal.write(self.curve, result)
 
     def _after_step(self) -> None:
-        step, now = self.trainer.step, time.perf_counter()
-        if self.runner.num_processes > 1 and step < self.ask_step:
+        due = time.perf_counter() - self.saved >= self.plan.save_every_s
+        answer = self.questions.ask(self.trainer.step, self.stop.requested, due)
+        if answer is None:
             return
-        due = now - self.saved >= self.plan.save_every_s
-        stop, save, seconds = self._sum(self.stop.requested, due, now - self.asked)
-        span = max(1, step - self.asked_step)
-        pace = max(seconds / self.runner.num_processes, 1e-3) / span  # the same in all processes
-        wait = max(1, min(int(ASK_EVERY_S / pace), 2 * span))  # steps; later ones may be slower
-        self.asked, self.asked_step, self.ask_step = now, step, step + wait
+        stop, save = answer
         if self.trainer.position < self.trainer.batches and (stop or save):
             self._save()
             if stop:
                 raise KeyboardInterrupt
-
-    def _sum(self, *values: float) -> list[float]:
-        """Each number, added up over the processes."""
-        if self.runner.num_processes == 1:
-            return list(values)
-        mine = torch.tensor(values, dtype=torch.float32, device=self.runner.device)
-        total: torch.Tensor = self.runner.reduce(mine, "sum")
-        return total.tolist()
 
     def _save(self) -> None:
         snapshot = self.trainer.snapshot()

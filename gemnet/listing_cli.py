@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
-from .cli_options import JSON, MODEL, count_macs, size_options
+from .cli_options import FILE, JSON, MODEL, count_macs, size_options
 
 
 @click.command("list")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write the index as a page that needs no network.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write the index as a page that needs no network.")
 @JSON
 def list_models(html: Path | None, as_json: bool) -> None:
     """List the models: what they cost, what their weights scored and where these are."""
@@ -36,41 +35,32 @@ def list_models(html: Path | None, as_json: bool) -> None:
 @size_options
 @JSON
 def info(model: str, macro: str | None, macs: float | None, as_json: bool) -> None:
-    """Show a model's cell, its stages, what it costs, its weights and where the cell comes from."""
-    from .catalog import cell_notes, resolve
-    from .cost import cost
-    from .listing import list_models
-    from .release import arch_of
-    from .scale import MACROS as FORMS
+    """Show a model's cell, its stages, what it costs, its weights and where the cell comes from.
 
-    arch = arch_of(model)
-    cell, net, form_name = resolve(arch, macro, count_macs(macs))
-    form = FORMS[form_name]
-    price = cost(cell, net, form.img_size, 3, form.num_classes)
-    notes = cell_notes(arch)
-    plain = macro is None and macs is None
-    known = [entry.to_dict() for entry in list_models() if plain and model in (entry.model, entry.name)]
-    result = {
-        "model": model, "macro": form_name, "img_size": form.img_size, "num_classes": form.num_classes,
-        "macs": price.macs, "params": price.params, "acts": price.acts, "peak_acts": price.peak_acts,
-        "key": cell.key, "cell": cell.to_dict(), "net": net.to_dict(), "weights": known, **notes,
-    }  # fmt: skip
+    Besides, NAME_OR_CELL may be a folder with a trained model.
+    """
+    from .description import describe
+
+    found = describe(model, macro, count_macs(macs))
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps({"model": model, **found.to_dict()}))
         return
-    click.echo(f"{model}: {form.img_size} px, {form.num_classes} classes")
+    price, size = found.price, "x".join(map(str, dict.fromkeys(found.img_size)))
+    click.echo(f"{model}: {size} px, {found.num_classes} classes")
     click.echo(f"  MACs {price.macs / 1e6:.1f} M, parameters {price.params / 1e6:.2f} M, "
                f"activations {price.acts / 1e6:.2f} M, peak {price.peak_acts / 1e6:.2f} M")  # fmt: skip
-    for line in map(_weights, known):
+    for line in map(_weights, found.weights):
         click.echo(f"  {line}")
-    provisional = " (provisional)" if notes.get("provisional") else ""
-    click.echo(f"  cell {cell.key[:12]}, {len(cell.ops)} nodes{provisional}")
-    for j, (op, preds) in enumerate(zip(cell.ops, cell.predecessors)):
-        reads = f" <- {', '.join(map(str, preds))}" if preds else ""
-        click.echo(f"    {j:2d} {op}{reads}{'  (leaf)' if j in cell.leaves else ''}")
-    if "provenance" in notes:
-        click.echo(f"  found by {_origin(notes['provenance'])}")
-    stages = [[str(k), str(s.depth), str(s.node_chs), str(s.out_chs), str(s.stride)] for k, s in enumerate(net.stages)]
+    provisional = " (provisional)" if found.notes.get("provisional") else ""
+    for cell in found.cells:
+        click.echo(f"  cell {cell.key[:12]}, {len(cell.ops)} nodes{provisional}")
+        for j, (op, preds) in enumerate(zip(cell.ops, cell.predecessors)):
+            reads = f" <- {', '.join(map(str, preds))}" if preds else ""
+            click.echo(f"    {j:2d} {op}{reads}{'  (leaf)' if j in cell.leaves else ''}")
+    if "provenance" in found.notes:
+        click.echo(f"  found by {_origin(found.notes['provenance'])}")
+    stages = [[str(k), str(s.depth), str(s.node_chs), str(s.out_chs), str(s.stride)]
+              for k, s in enumerate(found.net.stages)]  # fmt: skip
     _print_table([["stage", "cells", "node channels", "output channels", "stride"], *stages])
 
 
@@ -79,9 +69,10 @@ def _weights(entry: dict[str, Any]) -> str:
     result = entry["result"]
     if not entry["weights"]:
         return f"no weights{time}"
-    where = f"{result['data']}, {result['split']} split" if result else ""
+    where = f"{result['data'] or 'its data set'}, {result['split']} split" if result else ""
     scored = f"top-1 {100 * result['top1']:.2f} % on {where}" if result else "not scored"
-    return f"weights {entry['model']}.{entry['tag']}: {scored}; {entry['weights']}{time}"
+    name = f"weights {entry['model']}.{entry['tag']}" if entry["tag"] else "weights"
+    return f"{name}: {scored}; {entry['weights']}{time}"
 
 
 def _origin(provenance: dict[str, Any]) -> str:

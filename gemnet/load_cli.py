@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .cli_options import JSON
+from .cli_options import JSON, UserPath
 
 REF = click.argument("ref", metavar="REF")
 REVISION = click.option("--revision", metavar="NAME", help="Tag, branch or commit on the Hub.")
@@ -49,7 +49,7 @@ def verify(context: click.Context, ref: str, revision: str | None, as_json: bool
 
 @click.command()
 @REF
-@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+@click.option("--to", type=UserPath(), required=True, metavar="DIR", help="Folder to write.")
 @REVISION
 @click.option("--force", is_flag=True, help="Replace a DIR that is not empty.")
 @JSON
@@ -70,14 +70,14 @@ def fetch(ref: str, to: Path, revision: str | None, force: bool, as_json: bool) 
 
 
 @click.command("promote-weights")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("folder", metavar="DIR", type=UserPath(exists=True, file_okay=False))
 @click.argument("name", metavar="MODEL.TAG")
 @click.option("--data", metavar="NAME",
               help="Data set they were trained on; by default the public set that the training knew, else the name "
                    "in train.json, else TAG.")
 @click.option("--license", "licence", metavar="ID",
               help="Of the weights; by default what gemnet publish says of weights from that data.")
-@click.option("--zoo", "target", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="FOLDER",
+@click.option("--zoo", "target", type=UserPath(exists=True, file_okay=False), metavar="FOLDER",
               help="Zoo to write to; by default that of GEMNET_ZOO, else a checkout's, else the user's own.")
 @click.option("--force", is_flag=True, help="Replace weights of that name.")
 @JSON

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .cli_options import JSON, MODEL, count_macs, size_options
+from .cli_options import FILE, FOLDER, JSON, MODEL, count_macs, size_options
 from .errors import CheckpointError, ConfigError, GemnetError
 from .machine import DEVICES
 from .notices import is_first
@@ -23,7 +23,7 @@ READERS = click.option("--workers", type=click.IntRange(0, 1024), default=4, sho
 @MODEL
 @DATA
 @click.option("--recipe", required=True, metavar="NAME", help="A recipe of the zoo, or a .json file.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
+@click.option("--out", type=FOLDER, required=True, metavar="DIR",
               help="Folder for the weights, the checkpoints and train.json.")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with what DIR holds; begin if it holds nothing.")
@@ -91,7 +91,7 @@ def train(
 @MODEL
 @DATA
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="test if there is one, else val.")
-@click.option("--weights", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--weights", type=FILE, metavar="FILE",
               help="Weights as .safetensors; the model's own without.")
 @size_options
 @DEVICE

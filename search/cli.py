@@ -11,10 +11,11 @@ import click
 
 from gemnet import __version__
 from gemnet.cli_base import GemnetGroup
+from gemnet.cli_options import FILE, JSON
 from gemnet.stopping import Stop
 
 from . import cli_keep, cli_look
-from .cli_look import DIRECTORY, JSON, described
+from .cli_look import DIRECTORY, described
 
 if TYPE_CHECKING:
     from .compose import Parts
@@ -140,7 +141,7 @@ def run(directory: Path, seed: int, dry_run: bool, options: Options) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Must be the study's when given.")
 @click.option("--retry-failed", is_flag=True,
               help="Measure trials again that a time limit, a dead worker or a lost GPU ended.")  # fmt: skip
-@click.option("--from", "source", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+@click.option("--from", "source", type=FILE, metavar="FILE",
               help="Take over the trials that export --jsonl wrote, and the settings when DIR is new.")  # fmt: skip
 @search_options
 def resume(directory: Path, seed: int | None, retry_failed: bool, source: Path | None, options: Options) -> None:
@@ -191,7 +192,7 @@ def _check_team(parts: "Parts", team: "Workforce") -> None:
               help="Change one setting, such as strategy.finalists=1. May be repeated.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(0, 1024), default=0, show_default=True,
               help="Processes that share the runs; 0 runs them in the main process.")  # fmt: skip
-@click.option("--out", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file.")
+@click.option("--out", "file", type=FILE, help="Write the result to this file.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @JSON
 def benchmark(

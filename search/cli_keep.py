@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from .cli_look import DIRECTORY, JSON
+from gemnet.cli_options import FILE, FOLDER, JSON
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+from .cli_look import DIRECTORY
 
 
 @click.command()
@@ -83,7 +83,7 @@ def export(directory: Path, lines: Path | None, table: Path | None) -> None:
 @click.command()
 @DIRECTORY
 @click.argument("name")
-@click.option("--zoo", "folder", type=click.Path(path_type=Path, file_okay=False),
+@click.option("--zoo", "folder", type=FOLDER,
               help="Zoo to write to; by default the checkout's, or the user's own.")  # fmt: skip
 @click.option("--rank", type=click.IntRange(1), default=1, show_default=True, help="1 is the winner.")
 @click.option("--provisional", is_flag=True, help="Mark the cell as one that will be replaced.")

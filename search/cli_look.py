@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gemnet.cli_options import FILE, JSON, UserPath
+
 if TYPE_CHECKING:
     from .standing import Standing
     from .trial import Trial
 
-DIRECTORY = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
+DIRECTORY = click.argument("directory", metavar="DIR", type=UserPath())
 WATCH_S = 2.0
 
 
@@ -34,7 +35,7 @@ def status(directory: Path, watch: bool, as_json: bool) -> None:
 
 @click.command()
 @DIRECTORY
-@click.option("--cell", "file", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--cell", "file", type=FILE,
               help="Write the cell, as JSON, to this file.")
 @JSON
 def best(directory: Path, file: Path | None, as_json: bool) -> None:
@@ -59,7 +60,7 @@ def best(directory: Path, file: Path | None, as_json: bool) -> None:
 
 @click.command()
 @DIRECTORY
-@click.option("--out", "file", type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--out", "file", type=FILE,
               help="The file to write; by default report.html in DIR.")
 def report(directory: Path, file: Path | None) -> None:
     """Write what the search in DIR did as one HTML file that needs no network."""
@@ -74,7 +75,7 @@ def report(directory: Path, file: Path | None) -> None:
 
 
 @click.command()
-@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True, type=UserPath())
 @JSON
 def compare(directories: tuple[Path, ...], as_json: bool) -> None:
     """Compare searches: those that differ in their seed alone are one line, with their spread."""

@@ -156,7 +156,7 @@ def test_a_registered_name_is_never_a_folder_of_that_name(exported, tmp_path, mo
         (["export", "gemnet_a", "--out", "out", "--precision", "fp32,int4"], "'int4' is not one of fp32, fp16, int8"),
         (["export", "gemnet_a", "--out", "out", "--dynamic", "depth"], "'depth' is not one of batch, height, width"),
         (["export", "gemnet_a", "--out", "out", "--data", "fashion-midi"], "unknown data set 'fashion-midi'"),
-        (["export", "gemnet_a", "--out", ""], "it is empty; name a folder"),
+        (["export", "gemnet_a", "--out", ""], "it is empty; name a file or a folder"),
         (["export", "gemnet_a", "--out", "out", "--dynamic", ""], "it names none of batch, height, width"),
         (["export", "gemnet_a", "--out", "out", "--max-drop", "nan"], "nan is no number"),
         (["export", "gemnet_a", "--out", "out", "--macs", "1e9"], "parameters is too large, allowed are 1,000 M"),

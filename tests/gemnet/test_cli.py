@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -9,7 +10,9 @@ from safetensors.torch import save_file
 
 from gemnet.catalog import FAMILY, resolve
 from gemnet.cli import main
+from gemnet.cli_options import UserPath
 from gemnet.cost import cost
+from gemnet.search.cli import main as search
 
 
 def run(*args: str):
@@ -111,3 +114,31 @@ def test_info_says_where_the_cell_comes_from():
 def test_help_is_quick(module, within):
     call = [sys.executable, "-m", module, "--help"]
     assert within(0.3, lambda: subprocess.run(call, check=True, capture_output=True))
+
+
+def paths_of(command: click.Command):
+    yield from (p.type for p in command.params if isinstance(p.type, click.Path))
+    for name in getattr(command, "commands", command.list_commands(None) if hasattr(command, "list_commands") else ()):
+        yield from paths_of(command.get_command(click.Context(command), name))
+
+
+@pytest.mark.parametrize("group", [main, search])
+def test_every_path_that_is_asked_for_is_a_users(group):
+    found = list(paths_of(group))
+    assert len(found) > 5
+    assert all(isinstance(kind, UserPath) for kind in found)
+
+
+def test_a_tilde_is_the_home_folder_where_no_shell_expands_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run("list", "--html=~/zoo.html").exit_code == 0
+    assert (tmp_path / "zoo.html").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("call", [("list", "--html", ""), ("train", "gemnet_a", "--out=", "--data=a", "--recipe=b")])
+def test_an_empty_path_is_refused(call):
+    result = run(*call)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "it is empty; name a file or a folder" in result.stderr
