@@ -61,7 +61,7 @@ def describe(reference: str, macro: str | None = None, macs: int | None = None) 
 
     Args:
         reference: a registered name, with the tag of its weights or without, a cell of the zoo, the path of a cell's
-            JSON file, or a folder with a saved model, such as `gemnet.train` leaves.
+            JSON file, or a folder with a saved model, such as `gemnet train` leaves.
         macro, macs: as `gemnet.catalog.resolve` takes them; a saved model has its own.
 
     Raises:
