@@ -7,6 +7,7 @@ Such a table stands between `<!-- table: NAME -->` and `<!-- /table -->`.
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,11 +108,12 @@ def trained(name: str) -> list[str]:
     """The summary of a result of `train_controls.py`."""
     result = read(name)
     seeds = len({row["seed"] for row in result["rows"]})
-    rows = heading("net", "MACs (M)", "params (k)", f"top-1, {seeds} seed{'s' if seeds > 1 else ''}", "minutes")
+    rows = heading("net", "MACs (M)", "params (k)", f"top-1, {seeds} seed{'s' if seeds > 1 else ''}", "images/s")
     for r in result["summary"]:
+        pace = statistics.median(row["images_per_s"] for row in result["rows"] if row["net"] == r["net"])
         spread = f" ± {r['test_acc_sd']:.2f}" if seeds > 1 else ""
         rows.append(f"| {r['net']} | {r['macs_m']:.1f} | {r['params_k']:.1f} | {r['test_acc_mean']:.2f}{spread} % | "
-                    f"{r['train_minutes']:.0f} |")  # fmt: skip
+                    f"{pace:.0f} |")  # fmt: skip
     return rows
 
 
