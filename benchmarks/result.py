@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def write_result(
         out: another file.
         notes: anything else that is needed to read the figures.
     """
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_portable, sys.argv[1:])])
     result = {
         "schema": SCHEMA, "name": name, "command": command, "seed": seed,
         "versions": versions(LIBRARIES), "hardware": {**system(), "cpus": os.cpu_count(), **gpus()},
