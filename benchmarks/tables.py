@@ -117,6 +117,18 @@ def trained(name: str) -> list[str]:
     return rows
 
 
+def precision() -> list[str]:
+    """What the same trainings come to in bf16 and in 32 bit."""
+    plain = read("train_precision")["rows"]
+    nets = {(row["net"], row["seed"]) for row in plain}
+    half = [row for row in read("train_controls")["rows"] if (row["net"], row["seed"]) in nets]
+    rows = heading("precision", *(f"{row['net']}, seed {row['seed']}" for row in plain), "images/s")
+    for name, found in (("bf16", half), ("32 bit", plain)):
+        scores = " | ".join(f"{100 * row['test_acc']:.2f} %" for row in found)
+        rows.append(f"| {name} | {scores} | {statistics.median(row['images_per_s'] for row in found):.0f} |")
+    return rows
+
+
 def detection() -> list[str]:
     """What detectors on GEMNet's features find, beside those on the reference's."""
     rows = heading("detector", "features", "their MACs (M)", "all MACs (M)", "params (M)", "AP", "AP50", "minutes")
@@ -172,7 +184,7 @@ def read(name: str) -> dict[str, Any]:
 TABLES: dict[str, Callable[[], list[str]]] = {
     "models": of_card("models"), "weights": of_card("weights"), "search": of_card("search"), "queries": queries,
     "tau": tau, "encoder": encoder, "engine": engine, "pair": pair, "controls": controls, "detection": detection,
-    "throughput": throughput, "forms": forms, "loop": loop,
+    "throughput": throughput, "forms": forms, "precision": precision, "loop": loop,
 }  # fmt: skip
 
 
