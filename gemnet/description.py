@@ -105,7 +105,7 @@ def _result(record: Path) -> dict[str, Any] | None:
     told = read_json(record)
     try:
         test = told["result"]["test"]
-        images, data = told["asked"]["data"]["counts"]["test"], told["result"]["data_set"]
+        images, data = told["asked"]["data"]["counts"]["test"], told["result"].get("data_set", "")
         said = {"data": data, "split": "test", "images": images, "top1": test["top1"], "top5": test["top5"]}
     except (KeyError, TypeError):  # not over, or without a test split
         return None

@@ -47,6 +47,12 @@ def test_the_command_shows_size_cells_and_what_the_weights_scored(saved, shrinkc
     assert (told["img_size"], len(told["cells"]), told["weights"][0]["result"]["images"]) == ([16, 24], 2, 40)
 
 
+def test_records_of_earlier_versions_name_no_data_set(saved):
+    told = {**TOLD, "result": {"test": TOLD["result"]["test"]}}
+    (saved / "train.json").write_text(json.dumps(told))
+    assert "top-1 62.50 % on its data set, test split" in CliRunner().invoke(main, ["info", str(saved)]).stdout
+
+
 @pytest.mark.parametrize("told", [None, {**TOLD, "result": None}, {**TOLD, "result": {"data_set": "", "test": None}}])
 def test_weights_that_were_not_scored_are_told_as_such(saved, told):
     if told is not None:
